@@ -1,0 +1,140 @@
+"""Every Parquet table of the project: columns, types, units; checked writing and reading.
+
+Writing is atomic (a table is there whole or not at all) and deterministic (same rows, same bytes).
+Nothing is written that `read_table` would refuse.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mesaopt.errors import InputError
+
+#: table -> column -> type; columns of `sequences` that hold the state are added per width (`s_0` ... `s_{n-1}`).
+TABLES: dict[str, dict[str, str]] = {
+    # one row per (sequence, t), t = 1..T+1; split is evaluation, probe_fit or probe_score; s_i are the observed channels
+    "sequences": {"split": "string", "sequence": "int32", "t": "int32"},
+    # the matrices that produced each sequence: h_{t+1} = W h_t, s_t = C h_t; one row per entry
+    "systems": {"split": "string", "sequence": "int32", "matrix": "string", "row": "int32", "col": "int32", "value": "float32"},
+    # training: train_loss on the batch of the step before, test_loss on the fixed test batches; both mean over t of half the
+    # squared error summed over channels. The first row is step 0.
+    "history": {"step": "int32", "train_loss": "float64", "test_loss": "float64"},
+    # next-token loss by position: half the squared error summed over channels, mean over sequences
+    "loss": {"predictor": "string", "t": "int32", "mse": "float64"},
+    # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k)
+    "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
+    # products of one head: QK = W_K^T W_Q (row: key channel, col: query channel), OV = W_O W_V (row: output, col: input channel)
+    "weights": {"layer": "int32", "head": "int32", "product": "string", "row": "int32", "col": "int32", "value": "float32"},
+    # structure of the products: statistic by name (see extract.py), per layer, head and product
+    "structure": {"layer": "int32", "head": "int32", "product": "string", "statistic": "string", "value": "float64"},
+    # test loss along a second training run: predictor is trained, interpolation or compressed
+    "interpolation": {"predictor": "string", "step": "int32", "test_loss": "float64"},
+    # linear probes: layer 0 is the input; split is in_sample or held_out; mse in the unit of `loss`; r2 mean over channels
+    "probes": {"layer": "int32", "t": "int32", "target": "string", "split": "string", "mse": "float64", "r2": "float64"},
+    # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
+    "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
+    # every drawn value of a figure; matrix panels: x = column, y = row, value = entry
+    "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
+}
+
+#: columns that may be empty (the first row of a history has no training loss; curve panels have no `value`)
+_OPTIONAL = {("history", "train_loss"), ("figure", "value")}
+
+
+def _columns(table: str, names: Sequence[str]) -> dict[str, str]:
+    columns = dict(TABLES[table])
+    if table == "sequences":
+        columns |= {name: "float32" for name in names if name.startswith("s_") and name[2:].isdigit()}
+    return columns
+
+
+def check_table(frame: pd.DataFrame, table: str, where: str) -> None:
+    """Raise `InputError` unless `frame` has exactly the columns of `table` and no NaN, infinity or missing entry."""
+    expected = _columns(table, list(frame.columns))
+    if set(frame.columns) != set(expected) or (table == "sequences" and len(expected) == len(TABLES[table])):
+        raise InputError(f"{where}: not a {table} table: columns {', '.join(map(str, frame.columns))}; expected {', '.join(expected)}")
+    if frame.empty:
+        raise InputError(f"{where}: the {table} table has no rows")
+    for name, kind in expected.items():
+        column = frame[name]
+        if kind == "string":
+            bad = column.isna().any()
+        elif not pd.api.types.is_numeric_dtype(column):
+            raise InputError(f"{where}: column {name} of a {table} table must be {kind}, not {column.dtype}")
+        elif (table, name) in _OPTIONAL:
+            bad = np.isinf(column.to_numpy(dtype="float64", na_value=np.nan)).any()
+        else:
+            bad = not np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan)).all()
+        if bad:
+            raise InputError(f"{where}: column {name} of the {table} table has missing or non-finite values")
+
+
+def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -> None:
+    """Write `frame` as Parquet at `path`, checked and atomically; columns in the declared order and types.
+
+    Raises `InputError` when the frame is not such a table or the disk refuses.
+    """
+    path = Path(path)
+    check_table(frame, table, str(path))
+    expected = _columns(table, list(frame.columns))
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in expected.items()])
+    content = pa.Table.from_pandas(frame[list(expected)], schema=schema, preserve_index=False).replace_schema_metadata(None)
+    with atomic_path(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd")
+
+
+def read_table(path: str | os.PathLike[str], table: str) -> pd.DataFrame:
+    """Read and check a table; raises `InputError` in one line when it is missing, damaged or of another kind."""
+    try:
+        frame = pq.read_table(path).to_pandas()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a {table} table") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable Parquet file ({reason}); delete it and run again") from None
+    check_table(frame, table, str(path))
+    return frame
+
+
+class atomic_path:
+    """Context manager: a temporary path beside `path` that replaces it only if the block succeeds.
+
+    Raises `InputError` in one line when the file system refuses (full, read-only, no permission).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from None
+            return
+        try:
+            # files go by the umask like any other; data reaches the disk before the name does
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(self.temporary, 0o666 & ~umask)
+            with open(self.temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(self.temporary, self.path)
+        except OSError as problem:
+            self.temporary.unlink(missing_ok=True)
+            raise InputError(f"{self.path}: cannot be written ({problem.strerror})") from None
