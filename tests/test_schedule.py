@@ -1,5 +1,7 @@
 """The learning rate against hand-computed values and its own outline."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +34,8 @@ def test_cosine_reaches_its_end_at_the_horizon_which_includes_the_warm_up():
 @given(st.integers(0, 200), st.integers(1, 500), st.floats(1e-6, 1e-2))
 def test_rises_then_never_rises_again(warmup: int, length: int, final_lr: float):
     rates = [learning_rate(step, 1e-2, warmup, warmup + length, final_lr) for step in range(warmup + length + 3)]
-    assert all(a <= b for a, b in zip(rates[:warmup], rates[1 : warmup + 1], strict=True))
-    assert all(a >= b - 1e-15 for a, b in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
+    assert all(a <= b for a, b in pairwise(rates[: warmup + 1]))
+    assert all(a >= b - 1e-15 for a, b in pairwise(rates[warmup:]))
 
 
 def test_a_cosine_without_a_horizon_is_refused():
