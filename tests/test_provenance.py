@@ -72,13 +72,14 @@ def test_native_source_counts_without_its_comments(tmp_path: Path):
 
 
 def test_an_unknown_module_is_an_error():
-    with pytest.raises(ModuleNotFoundError, match="mesaopt.nothing"):
+    with pytest.raises(ModuleNotFoundError, match=r"mesaopt\.nothing"):
         code_fingerprint("mesaopt.nothing")
 
 
 def test_fingerprinting_and_provenance_import_nothing_heavy():
     code = (
-        "import sys; from mesaopt.provenance import code_fingerprint, provenance; code_fingerprint('mesaopt.tables'); provenance();"
+        "import sys; from mesaopt.provenance import code_fingerprint, provenance;"
+        "code_fingerprint('mesaopt.tables'); provenance();"
         "print([m for m in ('torch', 'pandas', 'numpy', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
