@@ -1,0 +1,1 @@
+"""Sequences of dynamical systems: generators, tokens, files."""

@@ -1,0 +1,107 @@
+"""Sequences of freshly drawn dynamical systems (paper, section on in-context next-token prediction tasks).
+
+h_{t+1} = W h_t + e_t, s_t = h_t, with a new W for every sequence (but one W for all of `fixed_teacher`), so that nothing but
+the system identified in context helps to predict. h_1 ~ U(-1, 1) and e_t ~ N(0, 0.01^2); the state is clipped to a bound
+that only guards against rare large values. The first state of the published runs is uniform: half its squared norm is 1.667
+on average, the loss at t = 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.data.random import generator, normal, uniform
+from mesaopt.errors import InputError
+from mesaopt.spec import Task
+
+STATE_NOISE = 0.01
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences and the systems that produced them: `systems["W"]` has shape (batch, n_state, n_state)."""
+
+    observations: Float[Tensor, "batch time_plus_1 n_obs"]
+    systems: dict[str, Tensor]
+
+
+def orthogonal(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+    """Haar-random orthogonal matrices."""
+    q, r = torch.linalg.qr(normal(rng, n, size, size))
+    # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
+    return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+
+
+def contraction(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+    """V diag(l) V^-1 with Gaussian V, one eigenvalue 0.9 and the others U(0.3, 0.9)."""
+    eigenvalues = uniform(rng, 0.3, 0.9, n, size).double()
+    # V's columns are exchangeable, so the place of the largest eigenvalue does not matter
+    eigenvalues[:, 0] = 0.9
+    v = normal(rng, n, size, size).double()
+    return torch.linalg.solve(v, v * eigenvalues.unsqueeze(-2), left=False).float()
+
+
+def teacher(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+    """The one orthogonal matrix of the task: a constant, whatever the seed."""
+    return orthogonal(generator(0, "task"), 1, size).expand(n, size, size)
+
+
+@dataclass(frozen=True)
+class _Dynamics:
+    draw: Callable[[np.random.Generator, int, int], Tensor]
+    bound: float  # the state is clipped to [-bound, bound] after every step
+
+
+_DYNAMICS = {
+    "linear": _Dynamics(orthogonal, 10.0),
+    "contracting": _Dynamics(contraction, 2.0),
+    "fixed_teacher": _Dynamics(teacher, 10.0),
+}
+
+
+def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu") -> Sequences:
+    """Draw `n` sequences of `context_length` + 1 elements in float32.
+
+    Drawn on the CPU whatever the device, so that a GPU sees the same bytes. Raises `InputError` for a partially observed task.
+    """
+    if task.n_obs != task.n_state:
+        raise InputError(f"task {task.name} is fully observed: n_obs must be n_state = {task.n_state}, not {task.n_obs}")
+    dynamics = _DYNAMICS[task.name]
+    w = dynamics.draw(rng, n, task.n_state)
+    first = uniform(rng, -1.0, 1.0, task.n_state, n)
+    noise = normal(rng, task.context_length, task.n_state, n).mul_(STATE_NOISE)
+    states = _roll_out(w.permute(1, 2, 0).contiguous().numpy(), first.numpy(), noise.numpy(), dynamics.bound)
+    observations = torch.from_numpy(states).permute(2, 0, 1).contiguous()
+    return Sequences(observations.to(device), {"W": w.to(device)})
+
+
+def _roll_out(w: np.ndarray, first: np.ndarray, noise: np.ndarray, bound: float) -> np.ndarray:
+    """All states (time + 1, n_state, batch). Batch last: one vectorised product per step instead of `batch` tiny ones."""
+    states = np.empty((len(noise) + 1, *first.shape), dtype=np.float32)
+    states[0] = first
+    for t, e in enumerate(noise):
+        state = states[t + 1]
+        np.einsum("ijb,jb->ib", w, states[t], out=state)
+        state += e
+        np.maximum(state, -bound, out=state)
+        np.minimum(state, bound, out=state)
+    return states
+
+
+def training_batch(
+    task: Task, seeds: Sequence[int], batch: int, stream: str, step: int, device: str = "cpu"
+) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
+    """The batch of one step for each seed: a pure function of (seed, stream, step), so seeds do not know their pack."""
+    drawn = [generate(task, batch, generator(seed, stream, step)).observations for seed in seeds]
+    return torch.stack(drawn).to(device)
+
+
+def inputs_targets(
+    observations: Float[Tensor, "*batch time_plus_1 n_obs"],
+) -> tuple[Float[Tensor, "*batch time n_obs"], Float[Tensor, "*batch time n_obs"]]:
+    """Inputs s_1..s_T and targets s_2..s_{T+1}."""
+    return observations[..., :-1, :], observations[..., 1:, :]
