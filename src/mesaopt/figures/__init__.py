@@ -1,0 +1,1 @@
+"""Figures: what each one shows (registry), its table (collect) and its picture (draw)."""

@@ -1,0 +1,82 @@
+"""What a figure is made of: panels, their axes and the files behind their curves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["curves", "layers", "descent", "matrix", "schematic"]
+Seeds = Literal["all", "first"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Columns of one table that become one series, or one per layer when `series` holds `{layer}`.
+
+    `path` is relative to results/{scale}/ and holds `{seed}`; `table` names the kind of table there (tables.TABLES). Rows are
+    those where every column of `select` has the given value.
+    """
+
+    series: str
+    path: str
+    table: str
+    x: str = "t"
+    y: str = "mse"
+    select: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Labels with units. `x_range` is the published one: it holds where the data reach that far."""
+
+    x_label: str
+    y_label: str
+    x_range: tuple[float, float] | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Blocks of n_obs channels that the rows and columns of a weight product consist of; `shown` picks some of them."""
+
+    labels: tuple[str, ...]
+    shown: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel. `slot` is its place in the layout (default: its name); `split` ties it to the style option `probe_split`."""
+
+    name: str
+    kind: Kind
+    title: str
+    sources: tuple[Source, ...] = ()
+    axes: Axes | None = None
+    slots: Slots | None = None
+    seeds: Seeds = "all"
+    letter: str = ""
+    slot: str = ""
+    split: str = ""
+
+    @property
+    def place(self) -> str:
+        return self.slot or self.name
+
+
+#: rows of places
+Layout = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels and where they stand; `aspect` is height over width."""
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+    layout: Layout
+    aspect: float
+    height_ratios: tuple[float, ...] = ()
+    width_ratios: tuple[float, ...] = ()
+
+    def drawn(self, split: str) -> tuple[Panel, ...]:
+        """The panels on the page when probes of `split` are wanted; the table holds the others as well."""
+        return tuple(panel for panel in self.panels if panel.split in ("", split))

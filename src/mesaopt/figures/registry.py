@@ -1,0 +1,123 @@
+"""Which figures there are and what each one shows: a closed list, read by the workflow as well (so no heavy imports).
+
+Numbers 1-3, 9 and 13 follow the first version of arXiv:2309.05858, `v2/fig4` its second one, which composes the same panels.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from itertools import product
+
+from mesaopt.errors import InputError
+from mesaopt.figures import contents
+from mesaopt.figures.names import label
+from mesaopt.figures.options import check_style
+from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
+
+__all__ = ["FIGURES", "check_style", "figure", "inputs", "label", "runs"]
+
+
+def _lettered(panels: Sequence[Panel], letter: str) -> tuple[Panel, ...]:
+    """A group of panels under one letter, which stands at the first."""
+    return (dataclasses.replace(panels[0], letter=letter), *panels[1:])
+
+
+def _grid(panels: Sequence[Panel], columns: int) -> Layout:
+    names = [panel.name for panel in panels]
+    return tuple(tuple(names[start : start + columns]) for start in range(0, len(names), columns))
+
+
+def _fig1() -> Figure:
+    schematic = Panel("schematic", "schematic", "The hypothesis", letter="A")
+    panels = (schematic, contents.in_context_descent("B"))
+    return Figure(
+        "fig1", "Mesa-optimisation inside a Transformer", panels, (("schematic", "in_context"),), 0.38, width_ratios=(2.3, 1)
+    )
+
+
+def _fig2() -> Figure:
+    heads = [contents.weights("linear/lsa-d1-weights", contents.USED_SLOTS, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
+    curves = (contents.training("B", 1, "Proposition 1", 1300), contents.positions_one_layer("C"))
+    below = tuple(panel.name for panel in curves for _ in range(2))
+    layout = (*_grid(heads, 4), below)
+    return Figure(
+        "fig2", "One linear self-attention layer", (*_lettered(heads, "A"), *curves), layout, 0.72, height_ratios=(1, 1.35)
+    )
+
+
+def _fig3() -> Figure:
+    curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
+    panels = (*curves, *contents.target_probe("C"), *contents.preconditioning_probe("D"))
+    layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
+    return Figure("fig3", "Deep linear self-attention", panels, layout, 0.76)
+
+
+def _fig9() -> Figure:
+    panels = [
+        contents.weights("linear/lsa-d6", contents.FOUR_SLOTS, layer, head, name)
+        for layer, name, head in product((1, 2, 4), ("QK", "OV"), (1, 2, 3, 4))
+    ]
+    return Figure("fig9", "Weight products of LSA-6: layers 1, 2 and 4", tuple(panels), _grid(panels, 4), 1.52)
+
+
+def _fig13() -> Figure:
+    slots = contents.ONE_LAYER_SLOTS
+    panels = [contents.weights("linear/lsa-d1-weights", slots, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
+    return Figure("fig13", "Weight products of LSA-1", tuple(panels), _grid(panels, 2), 1.0)
+
+
+def _v2_fig4() -> Figure:
+    curves = (
+        contents.training("A", 1, "Proposition 1", 1300),
+        contents.training("B", 6, "CompressedAlg-6", 3500),
+        contents.positions_one_layer("C"),
+        contents.positions_depth("D"),
+    )
+    panels = (*curves, *contents.target_probe("E"), *contents.preconditioning_probe("F"))
+    layout = (("training_loss_1", "training_loss_6", "mse_1"), ("mse_depth", "target_probe", "preconditioning_probe"))
+    return Figure("v2/fig4", "Linear self-attention, one layer and deep", panels, layout, 0.62)
+
+
+#: every figure by name
+FIGURES: dict[str, Figure] = {figure.name: figure for figure in (_fig1(), _fig2(), _fig3(), _fig9(), _fig13(), _v2_fig4())}
+
+
+def figure(name: str) -> Figure:
+    """Raises `InputError` in one line when there is no such figure."""
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, list(FIGURES), n=1)
+        raise InputError(
+            f"unknown figure {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"one of {', '.join(FIGURES)}")
+        )
+    return FIGURES[name]
+
+
+def inputs(name: str, seeds: Sequence[int]) -> list[str]:
+    """Files behind figure `name`, relative to results/{scale}/: its tables, and spec.json and provenance.json of its runs.
+
+    Panels that show one seed use the first of `seeds`.
+    """
+    sources = [(source.path, panel.seeds) for panel in figure(name).panels for source in panel.sources]
+    records = [(f"{run}/{file}", which) for run, which in _folders(name).items() for file in ("spec.json", "provenance.json")]
+    files = [path.format(seed=seed) for path, which in sources + records for seed in chosen(which, seeds)]
+    return list(dict.fromkeys(files))
+
+
+def runs(name: str) -> dict[str, Seeds]:
+    """The trained runs behind figure `name`, such as linear/lsa-d6, and whether all seeds are needed or the first alone."""
+    return {folder.removeprefix("runs/").removesuffix("/seed-{seed}"): which for folder, which in _folders(name).items()}
+
+
+def chosen(which: Seeds, seeds: Sequence[int]) -> list[int]:
+    return list(seeds) if which == "all" else list(seeds[:1])
+
+
+def _folders(name: str) -> dict[str, Seeds]:
+    """Folders (with `{seed}`) of the runs behind a figure; all seeds of a run win over the first one."""
+    found: dict[str, Seeds] = {}
+    for panel in figure(name).panels:
+        for source in panel.sources:
+            folder = source.path.rpartition("/")[0]
+            if folder.startswith("runs/"):
+                found[folder] = "all" if "all" in (panel.seeds, found.get(folder)) else "first"
+    return found
