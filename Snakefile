@@ -1,0 +1,20 @@
+# Reproduces, checks and extends arXiv:2309.05858. `snakemake figures/fig3.pdf` makes one figure and only what it needs;
+# `snakemake -n TARGET` shows what that is. Settings: config/; a run's way from data to figure: README, section "How it works".
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/theory.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/record.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("figures/{figure}.{format}", figure=drawable_figures(), format=config["formats"]),

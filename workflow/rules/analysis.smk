@@ -1,0 +1,95 @@
+# What is read out of trained models, per run and seed.
+
+
+rule evaluate:
+    input:
+        weights=rules.train.output.weights,
+        spec=rules.train.output.spec,
+        sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
+    output:
+        loss="results/{scale}/runs/{run}/seed-{seed}/loss.parquet",
+    params:
+        name=lambda wildcards: registry.label(wildcards.run),
+        code=fingerprint("mesaopt.evaluate"),
+    log:
+        "results/{scale}/logs/evaluate/{run}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/evaluate/{run}/seed-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt evaluate --weights {input.weights} --sequences {input.sequences} --name {params.name:q}"
+        " --out {output.loss} > {log} 2>&1"
+
+
+rule extract:
+    input:
+        weights=rules.train.output.weights,
+        spec=rules.train.output.spec,
+    output:
+        weights="results/{scale}/runs/{run}/seed-{seed}/weights.parquet",
+        structure="results/{scale}/runs/{run}/seed-{seed}/structure.parquet",
+    params:
+        code=fingerprint("mesaopt.extract"),
+    log:
+        "results/{scale}/logs/extract/{run}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/extract/{run}/seed-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt extract --weights {input.weights} --out {output.weights} --structure {output.structure} > {log} 2>&1"
+
+
+def extracted_run(wildcards):
+    """The run whose compressed weights are followed along the training of `wildcards.run`."""
+    first = plan(wildcards.scale).interpolations.get(wildcards.run)
+    if first is None:
+        stop(f"{wildcards.run} has no entry under `interpolations` in config/experiments.yaml")
+    return f"results/{wildcards.scale}/runs/{first}/seed-{wildcards.seed}/weights.safetensors"
+
+
+rule interpolate:
+    input:
+        extracted=extracted_run,
+        snapshots=rules.train.output.snapshots,
+        spec=rules.train.output.spec,
+    output:
+        losses="results/{scale}/runs/{run}/seed-{seed}/interpolation.parquet",
+    params:
+        code=fingerprint("mesaopt.interpolate"),
+    log:
+        "results/{scale}/logs/interpolate/{run}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/interpolate/{run}/seed-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses} > {log} 2>&1"
+
+
+def preconditioner(wildcards):
+    return f"{wildcards.run.split('/')[0]}/proposition2"
+
+
+rule probe:
+    input:
+        weights=rules.train.output.weights,
+        spec=rules.train.output.spec,
+        sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
+        parameters=lambda wildcards: f"results/{wildcards.scale}/theory/{preconditioner(wildcards)}/parameters.parquet",
+    output:
+        probes="results/{scale}/runs/{run}/seed-{seed}/probes.parquet",
+        in_context="results/{scale}/runs/{run}/seed-{seed}/in_context.parquet",
+    params:
+        theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
+        code=fingerprint("mesaopt.probe"),
+    log:
+        "results/{scale}/logs/probe/{run}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/probe/{run}/seed-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt probe --weights {input.weights} --sequences {input.sequences} --theory {params.theory:q}"
+        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} > {log} 2>&1"

@@ -1,0 +1,20 @@
+# Sequences for evaluation and probing, with the systems that produced them. Training draws its own, online.
+
+
+rule sequences:
+    output:
+        sequences="results/{scale}/data/{task}/seed-{seed}.parquet",
+        systems="results/{scale}/data/{task}/seed-{seed}-systems.parquet",
+    params:
+        task=lambda wildcards: plan(wildcards.scale).tasks[wildcards.task].to_json(),
+        counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences.items()),
+        code=fingerprint("mesaopt.data.files"),
+    log:
+        "results/{scale}/logs/data/{task}/seed-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/data/{task}/seed-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
+        " --sequences {output.sequences} --systems {output.systems} > {log} 2>&1"

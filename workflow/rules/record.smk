@@ -1,0 +1,11 @@
+# The tables of a finished paper run become the recorded ones, which ship with the project.
+
+
+rule record:
+    log:
+        "results/paper/logs/record.log",
+    conda:
+        ENVIRONMENT
+    localrule: True
+    shell:
+        "python -m mesaopt record --results results/paper --recorded results/recorded 2>&1 | tee {log}"

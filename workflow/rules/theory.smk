@@ -1,0 +1,39 @@
+# The hand-written algorithms: learned on the task itself with the first seed, then scored like any model, on every seed's data.
+
+
+rule learn:
+    output:
+        parameters="results/{scale}/theory/{algorithm}/parameters.parquet",
+    params:
+        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
+        seed=lambda wildcards: plan(wildcards.scale).seeds[0],
+        code=fingerprint("mesaopt.algorithms.learning"),
+    log:
+        "results/{scale}/logs/theory/{algorithm}/learn.log",
+    benchmark:
+        "results/{scale}/benchmarks/theory/{algorithm}/learn.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
+
+
+rule evaluate_algorithm:
+    input:
+        parameters=rules.learn.output.parameters,
+        sequences=lambda wildcards: sequences_of(wildcards, wildcards.algorithm),
+    output:
+        loss="results/{scale}/theory/{algorithm}/loss/seed-{seed}.parquet",
+    params:
+        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
+        name=lambda wildcards: registry.label(wildcards.algorithm),
+        code=fingerprint("mesaopt.evaluate"),
+    log:
+        "results/{scale}/logs/theory/{algorithm}/loss-{seed}.log",
+    benchmark:
+        "results/{scale}/benchmarks/theory/{algorithm}/loss-{seed}.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
+        " --name {params.name:q} --out {output.loss} > {log} 2>&1"
