@@ -1,0 +1,1 @@
+"""Transformers of linear, softmax and mesa attention layers."""

@@ -1,0 +1,81 @@
+"""One attention layer with its residual connection, an optional MLP, and clipping: the block a Transformer repeats."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mesaopt.models.attention import linear_attention, softmax_attention, unit_norm
+from mesaopt.models.mesa_layer import mesa_attention
+from mesaopt.spec import Model
+
+
+class Layer(nn.Module):
+    """e + sum_h W_O_h attention_h(e), then an MLP where the model has one, then the clip; all for `pack` stacked seeds.
+
+    The first layer (`first=True`) reads positional encodings beside the residual stream through W_Q and W_K, and is never
+    normalised.
+    """
+
+    def __init__(self, model: Model, index: int, pack: int) -> None:
+        super().__init__()
+        self.kind = model.layers[index]
+        self.clip = model.clip
+        self.normalise = "none" if index == 0 else model.normalise
+        d_in = model.d_model + (model.d_pe if index == 0 else 0)
+        heads = (pack, model.n_heads)
+        self.W_Q = nn.Parameter(torch.zeros(*heads, model.d_head, d_in))
+        self.W_K = nn.Parameter(torch.zeros(*heads, model.d_head, d_in))
+        self.W_V = nn.Parameter(torch.zeros(*heads, model.d_head, model.d_model))
+        self.W_O = nn.Parameter(torch.zeros(*heads, model.d_model, model.d_head))
+        if self.kind == "mesa":
+            self.lam = nn.Parameter(torch.ones(heads))
+        self.has_mlp = model.d_mlp > 0
+        if self.has_mlp:
+            self.W_1 = nn.Parameter(torch.zeros(pack, model.d_mlp, model.d_model))
+            self.W_2 = nn.Parameter(torch.zeros(pack, model.d_model, model.d_mlp))
+
+    def forward(
+        self, e: Float[Tensor, "pack batch time d_model"], positions: Float[Tensor, "time d_pe"] | None
+    ) -> Float[Tensor, "pack batch time d_model"]:
+        """`positions` is given to the first layer of a raw-token model, None elsewhere."""
+        e = e + self.attention(e, positions)
+        if self.has_mlp:
+            hidden = nn.functional.gelu(_map(e, self.W_1), approximate="tanh")
+            e = e + _map(hidden, self.W_2)
+        return e if self.clip is None else e.clamp(-self.clip, self.clip)
+
+    def attention(
+        self, e: Float[Tensor, "pack batch time d_model"], positions: Float[Tensor, "time d_pe"] | None
+    ) -> Float[Tensor, "pack batch time d_model"]:
+        """The layer's attention output, all heads summed, without the residual."""
+        q, k, v = self.project(e, positions)
+        if self.kind == "linear":
+            heads = linear_attention(q, k, v)
+        elif self.kind == "softmax":
+            heads = softmax_attention(q, k, v)
+        else:
+            heads = mesa_attention(q, k, v, self.lam[:, None])
+        return _map(heads.transpose(2, 3).flatten(3), self.W_O.transpose(1, 2).flatten(2))
+
+    def project(
+        self, e: Float[Tensor, "pack batch time d_model"], positions: Float[Tensor, "time d_pe"] | None
+    ) -> tuple[Float[Tensor, "pack batch heads time d_head"], ...]:
+        """Queries, keys and values of every head, by one matrix product for all of them."""
+        (pack, batch, time, d_model), (_, n_heads, d_head, _) = e.shape, self.W_Q.shape
+        fused = torch.stack([self.W_Q[..., :d_model], self.W_K[..., :d_model], self.W_V], dim=1)
+        qkv = _map(e, fused.flatten(1, 3)).view(pack, batch, time, 3, n_heads, d_head)
+        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind()
+        if positions is not None:
+            # the positions' share is the same for every sequence
+            q = q + (positions @ self.W_Q[..., d_model:].mT)[:, None]
+            k = k + (positions @ self.W_K[..., d_model:].mT)[:, None]
+        if self.normalise == "qk":
+            return unit_norm(q), unit_norm(k), v
+        if self.normalise == "qv":
+            return unit_norm(q), k, unit_norm(v)
+        return q, k, v
+
+
+def _map(e: Float[Tensor, "pack batch time d_in"], W: Float[Tensor, "pack d_out d_in"]) -> Float[Tensor, "pack batch time d_out"]:
+    """W e at every position, as one large matrix product per seed."""
+    return torch.bmm(e.flatten(1, 2), W.mT).unflatten(1, e.shape[1:3])
