@@ -27,7 +27,9 @@ def _trained(run: str) -> Source:
 
 
 def _along(series: str, run: str, predictor: str) -> Source:
-    return Source(series, _file(run, "interpolation"), "interpolation", "step", "test_loss", (("predictor", predictor),))
+    select = (("predictor", predictor),)
+    behind = (run.replace("-second", "-extract"),)
+    return Source(series, _file(run, "interpolation"), "interpolation", "step", "test_loss", select, behind)
 
 
 def _by_position(run: str) -> Source:
@@ -92,7 +94,7 @@ def preconditioning_probe(letter: str) -> tuple[Panel, Panel]:
 
 def in_context_descent(letter: str) -> Panel:
     """The model's own objective, measured on what is read out after each layer."""
-    source = Source("LSA-6", _file("linear/lsa-d6", "in_context"), "in_context", "layer", "loss")
+    source = Source("LSA-6", _file("linear/lsa-d6", "in_context"), "in_context", "layer", "loss", (("t", "last"),))
     axes = Axes("layer", r"in-context loss $L_t(\Phi_t)/(t-1)$")
     return Panel("in_context", "descent", "Measured: $L_t$ descends over layers", (source,), axes, letter=letter)
 

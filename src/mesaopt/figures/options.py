@@ -16,7 +16,7 @@ class Style:
     """How figures look; nothing here changes a number.
 
     Lengths: `width` in inches, `font_size` and `line_width` in points; `dpi` matters for PNG alone. `band` draws one standard
-    deviation over seeds; `probe_split` chooses probes scored on the sequences they were fitted on, as published, or held-out ones.
+    deviation over seeds; `probe_split` chooses probes scored on the sequences they were fitted on (as published) or on others.
     """
 
     width: float = 7.0

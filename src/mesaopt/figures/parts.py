@@ -12,7 +12,8 @@ class Source:
     """Columns of one table that become one series, or one per layer when `series` holds `{layer}`.
 
     `path` is relative to results/{scale}/ and holds `{seed}`; `table` names the kind of table there (tables.TABLES). Rows are
-    those where every column of `select` has the given value.
+    those where every column of `select` has the given value, or its largest one for "last". `behind` names further runs
+    that the file was computed from.
     """
 
     series: str
@@ -21,6 +22,7 @@ class Source:
     x: str = "t"
     y: str = "mse"
     select: tuple[tuple[str, str | int], ...] = ()
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,10 @@ def _fig1() -> Figure:
 def _fig2() -> Figure:
     heads = [contents.weights("linear/lsa-d1-weights", contents.USED_SLOTS, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
     curves = (contents.training("B", 1, "Proposition 1", 1300), contents.positions_one_layer("C"))
+    panels = (*_lettered(heads, "A"), *curves)
     below = tuple(panel.name for panel in curves for _ in range(2))
     layout = (*_grid(heads, 4), below)
-    return Figure(
-        "fig2", "One linear self-attention layer", (*_lettered(heads, "A"), *curves), layout, 0.72, height_ratios=(1, 1.35)
-    )
+    return Figure("fig2", "One linear self-attention layer", panels, layout, 0.72, height_ratios=(1, 1.35))
 
 
 def _fig3() -> Figure:
@@ -117,7 +116,8 @@ def _folders(name: str) -> dict[str, Seeds]:
     found: dict[str, Seeds] = {}
     for panel in figure(name).panels:
         for source in panel.sources:
-            folder = source.path.rpartition("/")[0]
-            if folder.startswith("runs/"):
-                found[folder] = "all" if "all" in (panel.seeds, found.get(folder)) else "first"
+            folders = [source.path.rpartition("/")[0], *(f"runs/{run}/seed-{{seed}}" for run in source.behind)]
+            for folder in folders:
+                if folder.startswith("runs/"):
+                    found[folder] = "all" if "all" in (panel.seeds, found.get(folder)) else "first"
     return found

@@ -1,0 +1,137 @@
+"""The table of a figure: every drawn value, gathered from the files of single seeds, and where it comes from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mesaopt.errors import InputError
+from mesaopt.figures.parts import Panel, Slots, Source
+from mesaopt.figures.registry import chosen, figure, runs
+from mesaopt.provenance import write_json
+from mesaopt.tables import read_table, write_table
+
+#: columns of the `figure` table, in its order
+COLUMNS = ["panel", "series", "seed", "x", "y", "value"]
+
+
+def collect(name: str, results: Path, seeds: Sequence[int], out: Path, provenance: Path) -> None:
+    """Write the table of figure `name` at `out` and its provenance (JSON) beside it.
+
+    `results` is the folder of a scale, results/{scale}. Raises `InputError` in one line for an unknown figure, for missing or
+    damaged files, and for files without the rows that the figure shows.
+    """
+    table = gather(name, results, seeds)
+    record = describe(name, results, seeds)
+    write_table(table, "figure", out)
+    write_json(provenance, record)
+
+
+def gather(name: str, results: Path, seeds: Sequence[int]) -> pd.DataFrame:
+    """All values of figure `name` as a `figure` table: panels and series in the order of the registry, then seeds, then x."""
+    if not seeds:
+        raise InputError(f"{name}: no seeds to collect")
+    parts = [
+        _values(panel, source, results, seed)
+        for panel in figure(name).panels
+        for source in panel.sources
+        for seed in chosen(panel.seeds, seeds)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFrame:
+    path = results / source.path.format(seed=seed)
+    frame = _rows(read_table(path, source.table), source, path)
+    if panel.slots is not None:
+        frame = _shown(frame, panel.slots, path)
+    values = pd.DataFrame(
+        {
+            "panel": panel.name,
+            "series": _series(frame, source.series),
+            "seed": seed,
+            "x": frame[source.x].astype("float64"),
+            "y": frame[source.y].astype("float64"),
+            "value": frame["value"].astype("float64") if panel.slots is not None else np.nan,
+        }
+    )
+    key = ["series", "x", "y"] if panel.slots is not None else ["series", "x"]
+    if values.duplicated(key).any():
+        raise InputError(f"{path}: several values of {source.y} at the same {source.x} for {source.series}")
+    return values.sort_values(key, kind="stable")
+
+
+def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
+    chosen_rows = pd.Series(True, index=frame.index)
+    for column, wanted in source.select:
+        chosen_rows &= frame[column] == (frame[column].max() if wanted == "last" else wanted)
+    if not chosen_rows.any():
+        wanted_rows = ", ".join(f"{column} {value}" for column, value in source.select)
+        raise InputError(f"{path}: no rows with {wanted_rows}, which the figure shows")
+    return frame[chosen_rows]
+
+
+def _series(frame: pd.DataFrame, series: str) -> pd.Series:
+    if "{layer}" not in series:
+        return pd.Series(series, index=frame.index)
+    return frame["layer"].map(lambda layer: series.format(layer=layer))
+
+
+def _shown(frame: pd.DataFrame, slots: Slots, path: Path) -> pd.DataFrame:
+    """The entries in the blocks that are shown; they keep the channel numbers of the whole product."""
+    size = int(frame[["row", "col"]].max().max()) + 1
+    if size % len(slots.labels) or len(frame) != size * size:
+        raise InputError(f"{path}: {len(frame)} entries are no square of {len(slots.labels)} by {len(slots.labels)} blocks")
+    block = size // len(slots.labels)
+    return frame[(frame["row"] // block).isin(slots.shown) & (frame["col"] // block).isin(slots.shown)]
+
+
+def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, and the spec of every run."""
+    found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
+    records = [record for entries in found.values() for record, _ in entries]
+    versions = {library: _distinct(r.get("versions", {}).get(library) for r in records) for library in _libraries(records)}
+    return {
+        "figure": name,
+        "scale": results.resolve().name,
+        "seeds": list(seeds),
+        "commits": _distinct(record.get("commit") for record in records),
+        "dirty": any(record.get("dirty") for record in records),
+        "training_hours": round(sum(record.get("wall_seconds", 0.0) for record in records) / 3600, 4),
+        "machines": _distinct(record.get("cpu") for record in records),
+        "devices": _distinct(record.get("device") for record in records),
+        "versions": versions,
+        "environment": hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12],
+        "runs": {run: {"seeds": chosen(runs(name)[run], seeds), "spec": entries[0][1]} for run, entries in found.items()},
+    }
+
+
+def _record(folder: Path, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Provenance and spec (without the seed) of one trained run."""
+    record, spec = (read_json(folder / f"seed-{seed}" / f"{name}.json") for name in ("provenance", "spec"))
+    return record, {key: value for key, value in spec.items() if key != "seed"}
+
+
+def _libraries(records: Sequence[dict[str, Any]]) -> list[str]:
+    return sorted({library for record in records for library in record.get("versions", {})})
+
+
+def _distinct(values: Any) -> list[str]:
+    return sorted({str(value) for value in values if value is not None})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises `InputError` in one line when the file is missing or holds no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object")
+    return content

@@ -1,0 +1,103 @@
+"""A figure's picture from its table: PDF, PNG or SVG. Same table, style and versions, same bytes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes as Canvas
+from matplotlib.figure import Figure as Page
+
+from mesaopt.errors import InputError
+from mesaopt.figures import panels, style
+from mesaopt.figures.collect import read_json
+from mesaopt.figures.options import Style, check_style
+from mesaopt.figures.parts import Figure, Panel
+from mesaopt.figures.registry import figure
+from mesaopt.figures.schematic import draw_schematic
+from mesaopt.tables import atomic_path, read_table
+
+DRAWERS = {
+    "curves": panels.draw_curves,
+    "layers": panels.draw_layers,
+    "descent": panels.draw_descent,
+    "matrix": panels.draw_matrix,
+}
+#: what would make two files of the same picture differ
+UNDATED: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "png": {"Software": None},
+    "svg": {"Date": None},
+}
+
+
+def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], out: Path) -> None:
+    """Draw figure `name` from its `figure` table; the format follows the ending of `out`. `options` are those of `Style`.
+
+    Raises `InputError` in one line for an unknown figure, format or option, and for a table without the figure's panels.
+    """
+    kind = out.suffix.removeprefix(".")
+    if kind not in UNDATED:
+        raise InputError(f"{out}: a figure is one of {', '.join(UNDATED)}, not {kind or 'a file without ending'}")
+    check_style(options)
+    chosen_style = Style.from_dict(options)
+    wanted = figure(name)
+    rows, record = read_table(table, "figure"), read_json(provenance)
+    # settings count when things are made and again when they are saved
+    with mpl.rc_context(style.settings(chosen_style)):
+        page = compose(wanted, rows, record, chosen_style)
+        with atomic_path(out) as temporary:
+            page.savefig(temporary, format=kind, metadata=UNDATED[kind])
+
+
+def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], options: Style) -> Page:
+    """The figure as a matplotlib figure; `record` is the provenance that `collect` writes."""
+    page = Page(figsize=(options.width, options.width * wanted.aspect), layout="constrained")
+    places = page.subplot_mosaic(
+        [list(row) for row in wanted.layout],
+        width_ratios=list(wanted.width_ratios) or None,
+        height_ratios=list(wanted.height_ratios) or None,
+    )
+    for panel in wanted.drawn(options.probe_split):
+        _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
+    if options.small_print:
+        page.supxlabel(small_print(wanted, record, options), fontsize=options.font_size - 2, x=0.99, ha="right", color="0.35")
+    return page
+
+
+def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
+    canvas.set_title(panel.title)
+    if panel.letter:
+        canvas.set_title(panel.letter, loc="left", fontweight="bold", fontsize=options.font_size + 2)
+    if panel.kind == "schematic":
+        draw_schematic(canvas, options.font_size)
+        return
+    missing = [
+        source.series for source in panel.sources if "{" not in source.series and not (rows["series"] == source.series).any()
+    ]
+    if rows.empty or missing:
+        raise InputError(
+            f"panel {panel.name}: no {', '.join(missing) or 'values'} in the table; collect the figure's values again"
+        )
+    DRAWERS[panel.kind](canvas, panel, rows, options)
+
+
+def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> str:
+    """One line: scale, seeds, what band and weights show, commit."""
+    seeds = record.get("seeds", [])
+    drawn = wanted.drawn(options.probe_split)
+    parts = [f"scale {record.get('scale', 'unknown')}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"]
+    if options.band and len(seeds) > 1 and any(panel.seeds == "all" and panel.sources for panel in drawn):
+        parts.append("lines: mean, bands: one standard deviation over seeds")
+    if seeds and any(panel.kind == "matrix" for panel in drawn):
+        parts.append(f"weights: seed {seeds[0]}")
+    if any(panel.kind == "layers" for panel in drawn):
+        parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
+    return "  ·  ".join([*parts, _commit(record)])
+
+
+def _commit(record: Mapping[str, Any]) -> str:
+    commits = [str(commit)[:8] for commit in record.get("commits", [])] or ["unknown"]
+    changed = ", uncommitted changes" if record.get("dirty") else ""
+    return f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}{changed}"
