@@ -114,6 +114,12 @@ def _draw(args: argparse.Namespace) -> None:
     draw(args.figure, args.table, args.provenance, json.loads(_text(args.style)), args.out)
 
 
+def _record(args: argparse.Namespace) -> None:
+    from mesaopt.record import record
+
+    record(args.results, args.recorded)
+
+
 def _path(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
     for name in names:
         parser.add_argument(name, type=Path, metavar="FILE", **({"required": True} | options))
@@ -196,6 +202,10 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--figure", required=True)
     _path(sub, "--table", "--provenance", "--out")
     sub.add_argument("--style", default="{}", metavar="JSON")
+
+    sub = stage("record", _record, "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
+    sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

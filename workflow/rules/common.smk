@@ -28,7 +28,9 @@ def stop(error):
 
 
 try:
-    EXPERIMENTS, SCALES = (configuration.read_yaml(Path(workflow.basedir, "config", f"{name}.yaml")) for name in ("experiments", "scales"))
+    EXPERIMENTS, SCALES = (
+        configuration.read_yaml(Path(workflow.basedir, "config", f"{name}.yaml")) for name in ("experiments", "scales")
+    )
     configuration.check(
         config,
         configuration.read_yaml(Path(workflow.basedir, "workflow/schemas/config.schema.yaml")),

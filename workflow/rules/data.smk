@@ -5,16 +5,16 @@ rule sequences:
     output:
         sequences="results/{scale}/data/{task}/seed-{seed}.parquet",
         systems="results/{scale}/data/{task}/seed-{seed}-systems.parquet",
-    params:
-        task=lambda wildcards: plan(wildcards.scale).tasks[wildcards.task].to_json(),
-        counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences.items()),
-        code=fingerprint("mesaopt.data.files"),
     log:
         "results/{scale}/logs/data/{task}/seed-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/data/{task}/seed-{seed}.tsv"
     conda:
         ENVIRONMENT
+    params:
+        task=lambda wildcards: plan(wildcards.scale).tasks[wildcards.task].to_json(),
+        counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences.items()),
+        code=fingerprint("mesaopt.data.files"),
     shell:
         "python -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
         " --sequences {output.sequences} --systems {output.systems} > {log} 2>&1"

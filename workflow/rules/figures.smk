@@ -13,15 +13,15 @@ rule collect:
     output:
         table="results/{scale}/tables/{figure}.parquet",
         provenance="results/{scale}/tables/{figure}.json",
-    params:
-        seeds=figure_seeds,
-        code=fingerprint("mesaopt.figures.collect"),
     log:
         "results/{scale}/logs/collect/{figure}.log",
     benchmark:
         "results/{scale}/benchmarks/collect/{figure}.tsv"
     conda:
         ENVIRONMENT
+    params:
+        seeds=figure_seeds,
+        code=fingerprint("mesaopt.figures.collect"),
     shell:
         "python -m mesaopt collect --figure {wildcards.figure} --results results/{wildcards.scale} --seeds {params.seeds}"
         " --out {output.table} --provenance {output.provenance} > {log} 2>&1"
@@ -47,17 +47,17 @@ rule draw:
             caption=lambda wildcards: f"../report/{wildcards.figure.replace('/', '-')}.rst",
             category="Figures",
         ),
-    params:
-        style=json.dumps(config["style"], sort_keys=True),
-        code=fingerprint("mesaopt.figures.draw"),
     log:
         "results/{any_scale}/logs/draw/{figure}.{format}.log",
     benchmark:
         "results/{any_scale}/benchmarks/draw/{figure}.{format}.tsv"
-    conda:
-        ENVIRONMENT
     wildcard_constraints:
         any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
+    conda:
+        ENVIRONMENT
+    params:
+        style=json.dumps(config["style"], sort_keys=True),
+        code=fingerprint("mesaopt.figures.draw"),
     shell:
         "python -m mesaopt draw --figure {wildcards.figure} --table {input.table} --provenance {input.provenance}"
         " --style {params.style:q} --out {output} > {log} 2>&1"
@@ -71,8 +71,8 @@ rule publish:
         "figures/{figure}.{format}",
     log:
         f"results/{SCALE}/logs/publish/{{figure}}.{{format}}.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     shell:
         "cp {input} {output} 2> {log}"

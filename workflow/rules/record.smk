@@ -4,8 +4,8 @@
 rule record:
     log:
         "results/paper/logs/record.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     shell:
         "python -m mesaopt record --results results/paper --recorded results/recorded 2>&1 | tee {log}"

@@ -4,16 +4,16 @@
 rule learn:
     output:
         parameters="results/{scale}/theory/{algorithm}/parameters.parquet",
-    params:
-        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
-        seed=lambda wildcards: plan(wildcards.scale).seeds[0],
-        code=fingerprint("mesaopt.algorithms.learning"),
     log:
         "results/{scale}/logs/theory/{algorithm}/learn.log",
     benchmark:
         "results/{scale}/benchmarks/theory/{algorithm}/learn.tsv"
     conda:
         ENVIRONMENT
+    params:
+        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
+        seed=lambda wildcards: plan(wildcards.scale).seeds[0],
+        code=fingerprint("mesaopt.algorithms.learning"),
     shell:
         "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
 
@@ -24,16 +24,16 @@ rule evaluate_algorithm:
         sequences=lambda wildcards: sequences_of(wildcards, wildcards.algorithm),
     output:
         loss="results/{scale}/theory/{algorithm}/loss/seed-{seed}.parquet",
-    params:
-        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
-        name=lambda wildcards: registry.label(wildcards.algorithm),
-        code=fingerprint("mesaopt.evaluate"),
     log:
         "results/{scale}/logs/theory/{algorithm}/loss-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/theory/{algorithm}/loss-{seed}.tsv"
     conda:
         ENVIRONMENT
+    params:
+        spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
+        name=lambda wildcards: registry.label(wildcards.algorithm),
+        code=fingerprint("mesaopt.evaluate"),
     shell:
         "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
         " --name {params.name:q} --out {output.loss} > {log} 2>&1"

@@ -21,17 +21,17 @@ TRAIN = (
 rule train:
     output:
         **{name: f"{RUN_FOLDER}/{file}" for name, file in TRAINED.items()},
-    params:
-        spec=lambda wildcards: plan(wildcards.scale).run(wildcards.run).to_json(),
-        checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
-        code=fingerprint("mesaopt.train"),
     log:
         "results/{scale}/logs/train/{run}/seed-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/train/{run}/seed-{seed}.tsv"
-    threads: 1
     conda:
         ENVIRONMENT
+    threads: 1
+    params:
+        spec=lambda wildcards: plan(wildcards.scale).run(wildcards.run).to_json(),
+        checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
+        code=fingerprint("mesaopt.train"),
     shell:
         TRAIN
 
@@ -75,17 +75,17 @@ for run, pack in packs():
                 name: [f"{RUN_FOLDER}/{file}".format(scale=SCALE, run=run, seed=seed) for seed in pack]
                 for name, file in TRAINED.items()
             },
-        params:
-            spec=plan(SCALE).run(run).to_json(),
-            checkpoints=f"results/{SCALE}/checkpoints",
-            code=fingerprint("mesaopt.train"),
         log:
             f"results/{SCALE}/logs/train/{run}/seeds-{pack[0]}-to-{pack[-1]}.log",
         benchmark:
             f"results/{SCALE}/benchmarks/train/{run}/seeds-{pack[0]}-to-{pack[-1]}.tsv"
-        threads: len(pack)
         conda:
             ENVIRONMENT
+        threads: len(pack)
+        params:
+            spec=plan(SCALE).run(run).to_json(),
+            checkpoints=f"results/{SCALE}/checkpoints",
+            code=fingerprint("mesaopt.train"),
         shell:
             TRAIN
 
