@@ -1,0 +1,139 @@
+"""Loss and gradients by the native kernel, for every model made of attention layers alone."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.errors import InputError
+from mesaopt.models.mesa_layer import LAM_FLOOR
+from mesaopt.models.transformer import Transformer, positional_encoding
+from mesaopt.native.build import BuildError, Shape, library
+from mesaopt.spec import LAYERS, Model, Run
+
+
+def unsupported(model: Model) -> str | None:
+    """Why the kernel cannot compute this model, or None if it can."""
+    if model.d_mlp > 0:
+        return "the native kernel has no MLP"
+    if model.normalise != "none":
+        return "the native kernel has no normalisation of queries and keys"
+    return None
+
+
+def available(run: Run) -> str | None:
+    """Why the native backend cannot train this run on this machine, or None if it can. Compiles the kernel on first use."""
+    if reason := unsupported(run.model):
+        return reason
+    try:
+        library(_shape(run.model, run.task.n_obs, run.task.context_length))
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+class NativeBackend:
+    """The kernel, single-threaded, for one seed (pack = 1) in float32 on the CPU.
+
+    Raises `InputError` for a model or tensors that it does not support (see `available`), or without a working compiler.
+    """
+
+    name = "native"
+
+    def loss(
+        self, model: Transformer, tokens: Float[Tensor, "1 batch time token"], targets: Float[Tensor, "1 batch time n_obs"]
+    ) -> Float[Tensor, " 1"]:
+        """Loss alone: half the squared error summed over channels, mean over sequences and positions."""
+        return _call(model, tokens, targets, gradients=None)
+
+    def loss_and_gradients(
+        self, model: Transformer, tokens: Float[Tensor, "1 batch time token"], targets: Float[Tensor, "1 batch time n_obs"]
+    ) -> Float[Tensor, " 1"]:
+        """Loss, and each parameter's `.grad` replaced by its gradient."""
+        for parameter in model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+        gradients = [None if p is None else p.grad for p in _parameters(model)]
+        d_position = _position_table(model, tokens.shape[2], gradients=True)
+        losses = _call(model, tokens, targets, [*gradients, d_position])
+        if d_position is not None:
+            _position_gradients(model, d_position)
+        return losses
+
+
+def _shape(model: Model, n_obs: int, time: int) -> Shape:
+    return Shape(time=time, d_head=model.d_head, d_model=model.d_model, n_obs=n_obs, raw=model.tokens == "raw")
+
+
+def _parameters(model: Transformer) -> list[Tensor | None]:
+    """In the kernel's order."""
+    ordered: list[Tensor | None] = []
+    for layer in model.layers:
+        ordered += [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, getattr(layer, "lam", None)]
+    return [*ordered, getattr(model, "embedding", None), getattr(model, "unembedding", None)]
+
+
+def _position_table(model: Transformer, time: int, gradients: bool = False) -> Float[Tensor, "2 heads time d_head"] | None:
+    """What the positions add to the first layer's queries and keys, or room for its gradient; None without positions."""
+    d_model, d_pe = model.model.d_model, model.model.d_pe
+    if d_pe == 0:
+        return None
+    if gradients:
+        return torch.empty(2, model.model.n_heads, time, model.model.d_head)
+    first = model.layers[0]
+    weights = torch.stack([first.W_Q[0, :, :, d_model:], first.W_K[0, :, :, d_model:]])
+    return torch.einsum("td,nhkd->nhtk", positional_encoding(time, d_pe).to(weights), weights).contiguous()
+
+
+def _position_gradients(model: Transformer, d_table: Float[Tensor, "2 heads time d_head"]) -> None:
+    encoding = positional_encoding(d_table.shape[2], model.model.d_pe).to(d_table)
+    for weight, gradient in zip((model.layers[0].W_Q, model.layers[0].W_K), d_table, strict=True):
+        assert weight.grad is not None
+        weight.grad[0, :, :, model.model.d_model :] = torch.einsum("htk,td->hkd", gradient, encoding)
+
+
+@torch.no_grad()
+def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequence[Tensor | None] | None) -> Tensor:
+    spec = model.model
+    if reason := unsupported(spec):
+        raise InputError(reason)
+    batch, time = tokens.shape[1:3]
+    try:
+        kernel = library(_shape(spec, model.n_obs, time))
+    except BuildError as error:
+        raise InputError(str(error)) from None
+    # lam as the PyTorch layer uses it: with a floor that gradients pass through
+    parameters = [p.clamp(min=LAM_FLOOR) if p is not None and p.ndim == 2 else p for p in _parameters(model)]
+    inputs = [*parameters, _position_table(model, time)]
+    tokens, targets = tokens.contiguous(), targets.contiguous()
+    for tensor in (tokens, targets, *inputs, *(gradients or ())):
+        _check(tensor)
+    kinds = (ctypes.c_int * len(spec.layers))(*(LAYERS.index(layer) for layer in spec.layers))
+    kernel.mesaopt_loss.restype = ctypes.c_double
+    loss = kernel.mesaopt_loss(
+        len(spec.layers),
+        kinds,
+        spec.n_heads,
+        ctypes.c_float(spec.clip or 0.0),
+        spec.d_model + spec.d_pe,
+        batch,
+        ctypes.c_void_p(tokens.data_ptr()),
+        ctypes.c_void_p(targets.data_ptr()),
+        _pointers(inputs),
+        None if gradients is None else _pointers(gradients),
+    )
+    return torch.tensor([loss], dtype=torch.float32)
+
+
+def _check(tensor: Tensor | None) -> None:
+    """What a bare pointer cannot say for itself."""
+    if tensor is None:
+        return
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        raise InputError(f"the native backend takes contiguous float32 tensors on the CPU, not {tensor.dtype} on {tensor.device}")
+
+
+def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))

@@ -1,0 +1,107 @@
+"""Compiles the kernel for one shape on first use and keeps the library for the next time.
+
+Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named by a hash of everything that decides their code:
+source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it.
+"""
+
+import ctypes
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+COMPILERS = ("g++", "clang++", "c++")
+#: no -ffast-math: NaN and infinity must come through, and `exponential` relies on the order of its additions
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
+TARGET_FLAGS = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",), "arm64": ("-mcpu=native",)}
+
+
+class BuildError(Exception):
+    """No library for this machine; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a library is compiled for: context length, d_head, d_model, n_obs, and whether tokens are embedded."""
+
+    time: int
+    d_head: int
+    d_model: int
+    n_obs: int
+    raw: bool
+
+    def definitions(self) -> tuple[str, ...]:
+        """The sizes as preprocessor definitions."""
+        values = {"T": self.time, "D": self.d_head, "E": self.d_model, "N": self.n_obs, "RAW": int(self.raw)}
+        return tuple(f"-D{name}={value}" for name, value in values.items())
+
+
+@functools.cache
+def library(shape: Shape) -> ctypes.CDLL:
+    """The kernel for this shape, compiled if this machine has not done so before; raises `BuildError`."""
+    command = [compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), *shape.definitions()]
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"kernel-{_key(command)}.so"
+        with open(path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _compile(command, path)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"cannot build or load the native kernel: {error}") from None
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mesaopt"
+
+
+def compiler() -> str:
+    """Path of $CXX if set, otherwise of the first C++ compiler found; raises `BuildError` without one."""
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise BuildError(f"no C++ compiler for the native kernel ({', '.join(names)} not found)")
+
+
+def _compile(command: list[str], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        unfinished = Path(scratch) / path.name
+        result = subprocess.run([*command, str(SOURCE), "-o", str(unfinished)], capture_output=True, text=True)
+        if result.returncode != 0:
+            lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+            reason = next((line for line in lines if "error" in line), lines[0])
+            raise BuildError(f"{command[0]} cannot compile the native kernel: {reason}")
+        os.replace(unfinished, path)
+
+
+def _key(command: list[str]) -> str:
+    parts = (SOURCE.read_text(), *command, _version(command[0]), _cpu())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _version(path: str) -> str:
+    result = subprocess.run([path, "--version"], capture_output=True, text=True)
+    return result.stdout.partition("\n")[0]
+
+
+@functools.cache
+def _cpu() -> str:
+    """Model and instruction sets: what -march=native looks at."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.partition(":")[0].strip() in wanted}))
