@@ -9,17 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from mesaopt.arguments import parser
 from mesaopt.errors import InputError
 from mesaopt.spec import Task, Theory
-
-
-class _Parser(argparse.ArgumentParser):
-    """Wrong arguments are user errors like any other: one line, no usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def _text(value: str) -> str:
@@ -49,7 +43,7 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from mesaopt.train import train_stage
+    from mesaopt.pack import train_stage
 
     args.spec = _text(args.spec)
     train_stage(args)
@@ -92,14 +86,14 @@ def _interpolate(args: argparse.Namespace) -> None:
 
 
 def _probe(args: argparse.Namespace) -> None:
-    from mesaopt.probe import probe_run
+    from mesaopt.probe import probe_run, read_preconditioner
+    from mesaopt.tables import write_table
 
-    theory = Theory.from_json(_text(args.theory))
-    probe_run(args.weights, args.sequences, theory, args.parameters, args.probes, shuffled=args.shuffled)
-    if args.in_context:
-        from mesaopt.in_context import in_context_run
-
-        in_context_run(args.weights, args.sequences, args.in_context)
+    preconditioner = read_preconditioner(Theory.from_json(_text(args.theory)), args.parameters)
+    probes, in_context = probe_run(args.weights, args.sequences, preconditioner, args.shuffled, args.in_context is not None)
+    write_table(probes, "probes", args.probes)
+    if in_context is not None:
+        write_table(in_context, "in_context", args.in_context)
 
 
 def _collect(args: argparse.Namespace) -> None:
@@ -111,7 +105,14 @@ def _collect(args: argparse.Namespace) -> None:
 def _draw(args: argparse.Namespace) -> None:
     from mesaopt.figures.draw import draw
 
-    draw(args.figure, args.table, args.provenance, json.loads(_text(args.style)), args.out)
+    draw(args.figure, args.table, args.provenance, _style(args.style), args.out)
+
+
+def _style(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(_text(text))
+    except json.JSONDecodeError as error:
+        raise InputError(f"--style: not JSON ({error})") from None
 
 
 def _record(args: argparse.Namespace) -> None:
@@ -120,92 +121,20 @@ def _record(args: argparse.Namespace) -> None:
     record(args.results, args.recorded)
 
 
-def _path(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
-    for name in names:
-        parser.add_argument(name, type=Path, metavar="FILE", **({"required": True} | options))
-
-
-def parser() -> argparse.ArgumentParser:
-    """All subcommands; each sets `handler`."""
-    top = _Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.")
-    stages = top.add_subparsers(metavar="STAGE", required=True)
-
-    def stage(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        sub = stages.add_parser(name, help=text, description=text)
-        sub.set_defaults(handler=handler)
-        return sub
-
-    _add_making(stage)
-    _add_evaluating(stage)
-    _add_figures(stage)
-    return top
-
-
-def _add_making(stage: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = stage("data", _data, "Write evaluation and probing sequences and the systems that produced them.")
-    sub.add_argument("--task", required=True, metavar="JSON")
-    sub.add_argument("--seed", required=True, type=int)
-    sub.add_argument("--counts", required=True, nargs="+", metavar="SPLIT=N")
-    _path(sub, "--sequences", "--systems")
-
-    sub = stage("train", _train, "Train one run with one or more seeds; the seed is read from each folder name seed-N.")
-    sub.add_argument("--spec", required=True, metavar="JSON")
-    _path(sub, "--weights", nargs="+")
-    sub.add_argument("--checkpoints", required=True, type=Path, metavar="FOLDER")
-    sub.add_argument("--threads", type=int, default=1)
-    sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    sub.add_argument("--backend", choices=["auto", "torch", "native"], default="auto")
-    sub.add_argument("--checkpoint-every", type=float, default=20.0, metavar="SECONDS")
-
-    sub = stage("learn", _learn, "Learn the parameters of a hand-written algorithm on the task's own loss.")
-    sub.add_argument("--spec", required=True, metavar="JSON")
-    sub.add_argument("--seed", required=True, type=int)
-    _path(sub, "--out")
-
-
-def _add_evaluating(stage: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = stage("evaluate", _evaluate, "Loss by position of a trained model; its spec.json lies beside the weights.")
-    _path(sub, "--weights", "--sequences", "--out")
-    sub.add_argument("--name", required=True, help="name of the series, such as LSA-6")
-
-    sub = stage("evaluate-theory", _evaluate_theory, "Loss by position of a hand-written algorithm with learned parameters.")
-    sub.add_argument("--spec", required=True, metavar="JSON")
-    _path(sub, "--parameters", "--sequences", "--out")
-    sub.add_argument("--name", required=True, help="name of the series, such as GD-1")
-
-    sub = stage("evaluate-lsq", _evaluate_lsq, "Loss by position of regularised least squares.")
-    sub.add_argument("--inverse-lam", type=float, default=0.001)
-    _path(sub, "--sequences", "--out")
-    sub.add_argument("--name", default="LSQ")
-
-    sub = stage("extract", _extract, "Weight products of every layer and head, and their block structure.")
-    _path(sub, "--weights", "--out", "--structure")
-
-    sub = stage("interpolate", _interpolate, "Test loss of compressed and averaged weights along a second training.")
-    _path(sub, "--extracted", "--snapshots", "--out")
-
-    sub = stage("probe", _probe, "Linear probes after every layer at every position, and the in-context loss by layer.")
-    _path(sub, "--weights", "--sequences", "--parameters", "--probes")
-    sub.add_argument("--theory", required=True, metavar="JSON")
-    _path(sub, "--in-context", required=False)
-    sub.add_argument("--shuffled", action="store_true", help="control: targets of other sequences")
-
-
-def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
-    sub = stage("collect", _collect, "Gather every drawn value of a figure into one table.")
-    sub.add_argument("--figure", required=True)
-    sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
-    sub.add_argument("--seeds", required=True, nargs="+", type=int)
-    _path(sub, "--out", "--provenance")
-
-    sub = stage("draw", _draw, "Draw a figure from its table; the format follows the file name.")
-    sub.add_argument("--figure", required=True)
-    _path(sub, "--table", "--provenance", "--out")
-    sub.add_argument("--style", default="{}", metavar="JSON")
-
-    sub = stage("record", _record, "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
-    sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
-    sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")
+HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "collect": _collect,
+    "data": _data,
+    "draw": _draw,
+    "evaluate": _evaluate,
+    "evaluate-lsq": _evaluate_lsq,
+    "evaluate-theory": _evaluate_theory,
+    "extract": _extract,
+    "interpolate": _interpolate,
+    "learn": _learn,
+    "probe": _probe,
+    "record": _record,
+    "train": _train,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     try:
         args = parser().parse_args(arguments)
-        args.handler(args)
+        HANDLERS[args.stage](args)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,101 @@
+"""Arguments of the command line: what each stage reads and writes."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mesaopt.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are user errors like any other: one line, no usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _path(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
+    for name in names:
+        parser.add_argument(name, type=Path, metavar="FILE", **({"required": True} | options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All stages; `stage` of the parsed arguments is the name of the one called."""
+    top = Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.")
+    stages = top.add_subparsers(dest="stage", metavar="STAGE", required=True)
+
+    def stage(name: str, text: str) -> argparse.ArgumentParser:
+        return stages.add_parser(name, help=text, description=text)
+
+    _add_making(stage)
+    _add_evaluating(stage)
+    _add_figures(stage)
+    return top
+
+
+def _add_making(stage: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = stage("data", "Write evaluation and probing sequences and the systems that produced them.")
+    sub.add_argument("--task", required=True, metavar="JSON")
+    sub.add_argument("--seed", required=True, type=int)
+    sub.add_argument("--counts", required=True, nargs="+", metavar="SPLIT=N")
+    _path(sub, "--sequences", "--systems")
+
+    sub = stage("train", "Train one run with one or more seeds; the seed is read from each folder name seed-N.")
+    sub.add_argument("--spec", required=True, metavar="JSON")
+    _path(sub, "--weights", nargs="+")
+    sub.add_argument("--checkpoints", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--threads", type=int, default=1)
+    sub.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    sub.add_argument("--backend", choices=["auto", "torch", "native"], default="auto")
+    sub.add_argument("--checkpoint-every", type=float, default=20.0, metavar="SECONDS")
+
+    sub = stage("learn", "Learn the parameters of a hand-written algorithm on the task's own loss.")
+    sub.add_argument("--spec", required=True, metavar="JSON")
+    sub.add_argument("--seed", required=True, type=int)
+    _path(sub, "--out")
+
+
+def _add_evaluating(stage: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = stage("evaluate", "Loss by position of a trained model; its spec.json lies beside the weights.")
+    _path(sub, "--weights", "--sequences", "--out")
+    sub.add_argument("--name", required=True, help="name of the series, such as LSA-6")
+
+    sub = stage("evaluate-theory", "Loss by position of a hand-written algorithm with learned parameters.")
+    sub.add_argument("--spec", required=True, metavar="JSON")
+    _path(sub, "--parameters", "--sequences", "--out")
+    sub.add_argument("--name", required=True, help="name of the series, such as GD-1")
+
+    sub = stage("evaluate-lsq", "Loss by position of regularised least squares.")
+    sub.add_argument("--inverse-lam", type=float, default=0.001)
+    _path(sub, "--sequences", "--out")
+    sub.add_argument("--name", default="LSQ")
+
+    sub = stage("extract", "Weight products of every layer and head, and their block structure.")
+    _path(sub, "--weights", "--out", "--structure")
+
+    sub = stage("interpolate", "Test loss of compressed and averaged weights along a second training.")
+    _path(sub, "--extracted", "--snapshots", "--out")
+
+    sub = stage("probe", "Linear probes after every layer at every position, and the in-context loss by layer.")
+    _path(sub, "--weights", "--sequences", "--parameters", "--probes")
+    sub.add_argument("--theory", required=True, metavar="JSON")
+    _path(sub, "--in-context", required=False)
+    sub.add_argument("--shuffled", action="store_true", help="control: targets of other sequences")
+
+
+def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = stage("collect", "Gather every drawn value of a figure into one table.")
+    sub.add_argument("--figure", required=True)
+    sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--seeds", required=True, nargs="+", type=int)
+    _path(sub, "--out", "--provenance")
+
+    sub = stage("draw", "Draw a figure from its table; the format follows the file name.")
+    sub.add_argument("--figure", required=True)
+    _path(sub, "--table", "--provenance", "--out")
+    sub.add_argument("--style", default="{}", metavar="JSON")
+
+    sub = stage("record", "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
+    sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")

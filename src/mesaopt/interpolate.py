@@ -1,0 +1,54 @@
+"""Compressed and averaged weights along a second training: is the average as good as the trained model at every step?"""
+
+import os
+import re
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.errors import InputError
+from mesaopt.evaluate import loss_by_position, read_run
+from mesaopt.models.weights import load_weights
+from mesaopt.products import ProductModel, average
+from mesaopt.tables import write_table
+from mesaopt.train import fixed_test_batches
+
+File = str | os.PathLike[str]
+
+
+def read_snapshots(path: File) -> dict[int, dict[str, Tensor]]:
+    """Weights by step, in order; raises `InputError` when a name is not of the form step-N/PARAMETER."""
+    steps: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_weights(path).items():
+        match = re.fullmatch(r"step-(\d+)/(.+)", key)
+        if match is None:
+            raise InputError(f"{path}: not the snapshots of a training: found {key!r}, expected step-N/PARAMETER")
+        steps.setdefault(int(match[1]), {})[match[2]] = tensor
+    return dict(sorted(steps.items()))
+
+
+def mean_loss(model: ProductModel, batches: Float[Tensor, "batches batch time_plus_1 n_obs"]) -> float:
+    """Test loss as in training: mean over t, sequences and test batches."""
+    return loss_by_position(model, batches.flatten(0, 1)).mean().item()
+
+
+def interpolate_run(extracted: File, snapshots: File, out: File) -> None:
+    """Write table `interpolation`: test loss at every snapshot of the second training for `trained` products, `compressed` ones
+    of the first training (the same at every step), and their `interpolation` half way.
+
+    Each file has its spec.json beside it. Raises `InputError` when files are missing or the models differ in shape.
+    """
+    (first, _), (second, seed) = read_run(extracted), read_run(snapshots)
+    compressed = ProductModel.from_weights(load_weights(extracted), first.model, first.task.n_obs).compress()
+    batches = fixed_test_batches(second, [seed])[:, 0]
+    compressed_loss = mean_loss(compressed, batches)
+    rows: list[tuple[str, int, float]] = []
+    for step, weights in read_snapshots(snapshots).items():
+        trained = ProductModel.from_weights(weights, second.model, second.task.n_obs)
+        rows += [
+            ("trained", step, mean_loss(trained, batches)),
+            ("interpolation", step, mean_loss(average(compressed, trained), batches)),
+            ("compressed", step, compressed_loss),
+        ]
+    write_table(pd.DataFrame(rows, columns=["predictor", "step", "test_loss"]), "interpolation", out)

@@ -1,0 +1,142 @@
+"""Linear probes: least squares without intercept from the residual stream to a target, after every layer, at every position.
+
+Activations stay in float32 and are made in chunks of sequences; sums over sequences are float64. Errors are half the squared
+error summed over channels, mean over kept sequences. Split `in_sample` is the published way (fitted and scored on the
+`evaluation` sequences), `held_out` is fitted on `probe_fit` and scored on `probe_score`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.algorithms.learning import from_parameters
+from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.data.sequences import inputs_targets
+from mesaopt.data.tokens import tokenise
+from mesaopt.errors import InputError
+from mesaopt.evaluate import read_observations, read_run
+from mesaopt.in_context import check_tokens, in_context_table
+from mesaopt.models.transformer import Transformer
+from mesaopt.models.weights import load_model
+from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.spec import Run, Theory
+from mesaopt.tables import read_table
+
+#: directions whose share of the squared activations is below this are rounding: constructed tokens hold s_t twice
+NEGLIGIBLE = 1e-12
+SPLITS = {"in_sample": ("evaluation", "evaluation"), "held_out": ("probe_fit", "probe_score")}
+
+File = str | os.PathLike[str]
+Probes = dict[str, Float[Tensor, "layer time d_model n_obs"]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sequences with the targets to decode from them."""
+
+    observations: Float[Tensor, "batch time_plus_1 n_obs"]
+    targets: Mapping[str, Target]
+
+
+def activations(
+    model: Transformer, observations: Float[Tensor, "batch time_plus_1 n_obs"], chunk: int = 64
+) -> Iterator[tuple[slice, Float[Tensor, "layer time part d_model"]]]:
+    """Chunks of sequences (as slices) with their residual stream, layer 0 the input; of a pack of one."""
+    for start in range(0, len(observations), chunk):
+        part = slice(start, start + chunk)
+        tokens = tokenise(inputs_targets(observations[part])[0], model.model.tokens)
+        with torch.no_grad():
+            _, stream = model.activations(tokens[None])
+        yield part, torch.cat([stream[f"layer_{i}"] for i in range(len(model.layers) + 1)]).transpose(1, 2)
+
+
+def fit(model: Transformer, sample: Sample) -> Probes:
+    """Least-squares maps to every target, in float64, by normal equations summed over chunks."""
+    grams: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
+    for part, stream in activations(model, sample.observations):
+        x = stream.double()
+        for name, target in sample.targets.items():
+            y, kept = target.values[part].transpose(0, 1), target.kept[part].T[..., None]
+            masked = (x * kept).mT
+            grams[name] = grams.get(name, 0) + masked @ x
+            moments[name] = moments.get(name, 0) + masked @ y
+    return {name: solve(gram, moments[name]) for name, gram in grams.items()}
+
+
+def solve(gram: Float[Tensor, "*batch d d"], moment: Float[Tensor, "*batch d n"]) -> Float[Tensor, "*batch d n"]:
+    """The smallest solution of gram @ X = moment: zero, repeated or negligible channels do no harm."""
+    values, vectors = torch.linalg.eigh(gram)
+    held = values > NEGLIGIBLE * values[..., -1:]
+    inverse = torch.where(held, 1 / torch.where(held, values, 1.0), 0.0)
+    return vectors @ (inverse[..., None] * (vectors.mT @ moment))
+
+
+def score(model: Transformer, sample: Sample, probes: Probes) -> pd.DataFrame:
+    """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of fitted probes on `sample`."""
+    residual: dict[str, Tensor] = {}
+    for part, stream in activations(model, sample.observations):
+        x = stream.double()
+        for name, target in sample.targets.items():
+            y, kept = target.values[part].transpose(0, 1), target.kept[part].T[..., None]
+            squares = ((x @ probes[name] - y) * kept).square().sum(-2)
+            residual[name] = residual.get(name, 0) + squares
+    return pd.concat([_rows(name, squares, sample.targets[name]) for name, squares in residual.items()], ignore_index=True)
+
+
+def _rows(name: str, squares: Float[Tensor, "layer time n_obs"], target: Target) -> pd.DataFrame:
+    kept = target.kept[..., None]
+    count = target.kept.sum(0)
+    mean = (target.values * kept).sum(0) / count[:, None]
+    total = ((target.values - mean) * kept).square().sum(0)
+    # a target that does not vary has nothing to explain
+    r2 = torch.where(total > 0, 1 - squares / torch.where(total > 0, total, 1.0), 0.0).mean(-1)
+    layer, t = (axis.ravel() for axis in np.indices(r2.shape))
+    mse = squares.sum(-1) / (2 * count)
+    return pd.DataFrame({"layer": layer, "t": t + 1, "mse": mse.numpy().ravel(), "r2": r2.numpy().ravel()}).assign(target=name)
+
+
+def read_preconditioner(theory: Theory, parameters: File) -> Preconditioned:
+    """The iteration behind target `preconditioned_input`; raises `InputError` when the parameters are of another algorithm."""
+    if theory.algorithm != "chebyshev":
+        raise InputError(f"{theory.name}: probes need the parameters of a chebyshev algorithm, not of {theory.algorithm}")
+    learned = from_parameters(theory, read_table(parameters, "parameters"))
+    assert isinstance(learned, Preconditioned)
+    # targets use all t - 1 pairs, whatever the curves do
+    return dataclasses.replace(learned, lag=0)
+
+
+def probe_run(
+    weights: File, sequences: File, preconditioner: Preconditioned, control: bool = False, in_context: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Table `probes` of a trained model, and table `in_context` if asked for; its spec.json lies beside the weights.
+
+    With `control`, targets of other sequences are probed too. Raises `InputError` when files are missing or do not fit.
+    """
+    run, _ = read_run(weights)
+    if in_context:
+        check_tokens(run.model.tokens)
+    model = load_model(run, weights)
+    samples = {
+        split: _sample(run, sequences, split, preconditioner, control) for split in ("evaluation", "probe_fit", "probe_score")
+    }
+    frames = []
+    for name, (fitted, scored) in SPLITS.items():
+        probes = fit(model, samples[fitted])
+        frames.append(score(model, samples[scored], probes).assign(split=name))
+    readouts = probes["next_token"][:, -1]  # of the held-out split, the last one
+    table = in_context_table(model, samples["evaluation"].observations, readouts) if in_context else None
+    return pd.concat(frames, ignore_index=True), table
+
+
+def _sample(run: Run, sequences: File, split: str, preconditioner: Preconditioned, control: bool) -> Sample:
+    observations = read_observations(sequences, split, run.task.n_obs)
+    targets = make_targets(run.task.name, observations, preconditioner)
+    return Sample(observations, targets | shuffled(targets) if control else targets)

@@ -1,0 +1,56 @@
+"""What probes look for in the activations, as values for every sequence and position.
+
+* `next_token`: s_{t+1}
+* `current_token`: s_t
+* `preconditioned_input`: the K-step Chebyshev approximation, with learned parameters, of the next one
+* `preconditioned_input_exact`: (S_{t-1} S_{t-1}^T + I/lambda)^-1 s_t, where S_{t-1} holds s_1 ... s_{t-1} as columns
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mesaopt.algorithms.least_squares import exact_preconditioned_inputs
+from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.data.sequences import inputs_targets
+
+#: `contracting` states are clipped to [-2, 2]; sequences that reach the bound are no longer linear
+CLIPPED = 2.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Values to decode, and which sequences count at which position."""
+
+    values: Float[Tensor, "batch time n_obs"]
+    kept: Bool[Tensor, "batch time"]
+
+
+def make_targets(
+    task: str, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned, chunk: int = 64
+) -> dict[str, Target]:
+    """All targets by name, in float64; `preconditioner` supplies the parameters and 1/lambda."""
+    inputs, following = inputs_targets(observations.double())
+    everything = torch.ones(inputs.shape[:2], dtype=torch.bool)
+    linear = (following < CLIPPED).all(-1) if task == "contracting" else everything
+    approximate = [preconditioner.preconditioned_inputs(part) for part in inputs.split(chunk)]
+    exact = [exact_preconditioned_inputs(part, preconditioner.inverse_lam) for part in inputs.split(chunk)]
+    return {
+        "next_token": Target(following, linear),
+        "current_token": Target(inputs, everything),
+        "preconditioned_input": _without_outliers(torch.cat(approximate)),
+        "preconditioned_input_exact": _without_outliers(torch.cat(exact)),
+    }
+
+
+def _without_outliers(values: Float[Tensor, "batch time n_obs"]) -> Target:
+    """Keeps, at each position, sequences whose target norm is at most two standard deviations above the mean."""
+    norms = torch.linalg.vector_norm(values, dim=-1)
+    return Target(values, norms <= norms.mean(0) + 2 * norms.std(0, correction=0))
+
+
+def shuffled(targets: dict[str, Target]) -> dict[str, Target]:
+    """Control: every sequence gets the targets of its neighbour. Sequences are independent, so any permutation would do."""
+    return {f"shuffled_{name}": Target(one.values.roll(1, 0), one.kept.roll(1, 0)) for name, one in targets.items()}
