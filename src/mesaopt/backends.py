@@ -1,0 +1,79 @@
+"""Who computes loss and gradients of a model: PyTorch, or a native kernel where there is one for the model."""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.errors import InputError
+from mesaopt.models.transformer import Transformer
+from mesaopt.spec import Run
+
+#: sequences at a time on a CPU, so that the working set of forward and backward stays in cache
+CPU_MICRO_BATCH = 32
+
+
+class Backend(Protocol):
+    """Loss per stacked seed: half the squared error summed over channels, mean over sequences and positions."""
+
+    name: str
+
+    def loss(
+        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
+    ) -> Float[Tensor, " pack"]:
+        """Loss alone."""
+        ...
+
+    def loss_and_gradients(
+        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
+    ) -> Float[Tensor, " pack"]:
+        """Loss, and each parameter's `.grad` replaced by the gradient of its own seed's loss."""
+        ...
+
+
+class TorchBackend:
+    """Automatic differentiation; on a CPU in micro-batches whose gradients add up to those of the whole batch."""
+
+    name = "torch"
+
+    def __init__(self, micro_batch: int | None = None) -> None:
+        self.micro_batch = micro_batch
+
+    def loss(
+        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
+    ) -> Float[Tensor, " pack"]:
+        """Loss alone."""
+        with torch.no_grad():
+            return self._sum(model, tokens, targets)
+
+    def loss_and_gradients(
+        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
+    ) -> Float[Tensor, " pack"]:
+        """Loss, and each parameter's `.grad` replaced by the gradient of its own seed's loss."""
+        for parameter in model.parameters():
+            parameter.grad = None
+        return self._sum(model, tokens, targets)
+
+    def _sum(
+        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
+    ) -> Float[Tensor, " pack"]:
+        batch, time = targets.shape[1:3]
+        size = self.micro_batch or (CPU_MICRO_BATCH if tokens.device.type == "cpu" else batch)
+        total = targets.new_zeros(len(targets))
+        for part, target in zip(tokens.split(size, dim=1), targets.split(size, dim=1), strict=True):
+            losses = (model(part) - target).square().sum(dim=(1, 2, 3)) / (2 * batch * time)
+            if losses.requires_grad:
+                losses.sum().backward()  # the seeds share no parameter, so each gets the gradient of its own loss
+            total += losses.detach()
+        return total
+
+
+def choose(name: str, run: Run, device: str) -> Backend:
+    """The backend called `name` (auto, torch or native) for a run; `auto` takes the native kernel where there is one.
+
+    Raises `InputError` when there is no such backend for the run.
+    """
+    if name not in ("auto", "torch"):
+        raise InputError(f"{run.name}: no backend {name!r} here: auto or torch")
+    return TorchBackend()

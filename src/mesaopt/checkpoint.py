@@ -1,0 +1,118 @@
+"""Interrupted trainings go on where they were: checkpoints, and the lock on a training.
+
+A checkpoint file is three parts: a line with the SHA-256 of the rest, a line of JSON (identity and state), and tensors in the
+safetensors format. It replaces its predecessor atomically, so a process killed while writing leaves the older one.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from mesaopt.errors import InputError
+from mesaopt.tables import atomic_path
+
+#: a process that was killed a moment ago may still hold its lock
+LOCK_PATIENCE_SECONDS = 5.0
+
+
+def save_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint that belongs to `identity`; `state` is anything JSON can hold (floats come back bit for bit).
+
+    Raises `InputError` in one line when the disk refuses.
+    """
+    header = json.dumps({"identity": identity, "state": state}).encode() + b"\n"
+    payload = safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(header)
+    digest.update(payload)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.writelines((digest.hexdigest().encode() + b"\n", header, payload))
+
+
+def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """State and tensors (on the CPU) of the checkpoint at `path`, or None when there is none to use.
+
+    One that is damaged or belongs to something else is removed, with one line on standard error.
+    """
+    try:
+        digest, _, rest = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    header, _, payload = rest.partition(b"\n")
+    if hashlib.sha256(rest).hexdigest().encode() != digest:
+        _discard(path, "it is damaged")
+        return None
+    content = json.loads(header)
+    # through JSON and back, so that a tuple equals the list it was written as
+    expected = json.loads(json.dumps(identity))
+    different = [key for key in expected | content["identity"] if expected.get(key) != content["identity"].get(key)]
+    if different:
+        _discard(path, f"it belongs to another {', '.join(different)}")
+        return None
+    return content["state"], safetensors.torch.load(payload)
+
+
+def _discard(path: Path, why: str) -> None:
+    print(f"mesaopt: checkpoint {path} is discarded: {why}; training starts anew", file=sys.stderr, flush=True)
+    path.unlink()
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, what: str, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold the only lock on `folder` (made if missing), so that no two processes train the same thing.
+
+    The lock ends with the process, however it ends. The folder goes when it is empty afterwards. Raises `InputError` naming
+    `what` when another process holds the lock for longer than `patience` seconds.
+    """
+    path = folder / "lock"
+    handle = _acquire(path, what, time.monotonic() + patience)
+    try:
+        # what a killed writer left half-written; nobody else can be writing now
+        for leftover in folder.glob(".*"):
+            leftover.unlink(missing_ok=True)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+def _acquire(path: Path, what: str, deadline: float) -> int:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the holder before us may have removed the file between our open and our lock: then the lock holds nobody off
+            if _is_at(handle, path):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {os.uname().nodename}".encode())
+                return handle
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                holder = os.read(handle, 200).decode(errors="replace") or "another process"
+                os.close(handle)
+                raise InputError(f"{what} is being trained by {holder}: wait for it or stop it") from None
+        os.close(handle)
+        time.sleep(0.05)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,51 @@
+"""How far a training is: a bar on a terminal, a line now and then in a log. On standard error."""
+
+import sys
+import time
+
+LINE_EVERY = 1000
+BAR_SECONDS = 0.2
+_WIDTH = 30
+
+
+class Progress:
+    """Reports on one training; `mode` is `auto` (a bar on a terminal, else lines), `bar`, `lines` or `none`."""
+
+    def __init__(self, label: str, total: int, mode: str = "auto") -> None:
+        self.label, self.total = label, total
+        self.mode = mode if mode != "auto" else "bar" if sys.stderr.isatty() else "lines"
+        self.first, self.since, self.drawn, self.loss = 0, time.monotonic(), 0.0, ""
+
+    def start(self, step: int, device: str, backend: str) -> None:
+        """Training begins, or goes on, at `step`."""
+        self.first, self.since = step, time.monotonic()
+        action = f"goes on at step {step} of {self.total}" if step else f"{self.total} steps"
+        self._line(f"{self.label}: {action} on {device}, backend {backend}")
+
+    def test_loss(self, value: float) -> None:
+        self.loss = f", test loss {value:.4f}"
+
+    def update(self, step: int) -> None:
+        """`step` updates are done."""
+        if self.mode == "bar" and time.monotonic() > self.drawn + BAR_SECONDS:
+            self.drawn = time.monotonic()
+            done = _WIDTH * step // self.total
+            bar = "█" * done + "·" * (_WIDTH - done)
+            print(
+                f"\r{self.label} {bar} {step}/{self.total}, {self._speed(step)}{self.loss} ", end="", file=sys.stderr, flush=True
+            )
+        elif self.mode == "lines" and step % LINE_EVERY == 0:
+            self._line(f"{self.label}: step {step} of {self.total}, {self._speed(step)}{self.loss}")
+
+    def end(self, step: int, what: str) -> None:
+        """Training is over at `step`: finished, or stopped."""
+        if self.mode == "bar":
+            print(file=sys.stderr)
+        self._line(f"{self.label}: {what} at step {step}, {self._speed(step)}{self.loss}")
+
+    def _speed(self, step: int) -> str:
+        return f"{(step - self.first) / max(time.monotonic() - self.since, 1e-9):.1f} steps/s"
+
+    def _line(self, text: str) -> None:
+        if self.mode != "none":
+            print(text, file=sys.stderr, flush=True)
