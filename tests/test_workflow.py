@@ -36,17 +36,17 @@ def test_a_second_call_does_nothing(built: Path) -> None:
 
 
 def test_another_format_only_draws(built: Path) -> None:
-    assert planned(built, "figures/fig1.svg", "figures/fig1.png", *SMOKE) == {"draw": 2, "publish": 2}
+    assert planned(built, "figures/fig1.svg", "figures/fig1.png", *SMOKE) == {"draw_fig1": 2, "publish": 2}
 
 
 def test_a_new_seed_adds_only_its_jobs(built: Path) -> None:
     jobs = planned(built, *FIGURES, *SMOKE, "seeds=[1,11,111]")
-    assert jobs == {"sequences": 1, "train": 1, "probe": 1, "collect": 2, "draw": 2, "publish": 2}
+    assert jobs == {"sequences": 1, "train": 1, "probe": 1, "collect": 2, "draw_fig1": 1, "draw_fig13": 1, "publish": 2}
 
 
 def test_new_seeds_share_a_job_but_never_with_finished_ones(built: Path) -> None:
     jobs = planned(built, "figures/fig1.pdf", *SMOKE, "seeds=[1,11,111,1111]", "pack=4")
-    assert jobs["train_linear_lsa_d6_111_to_1111"] == 1
+    assert jobs["train_linear-lsa-d6_111_to_1111"] == 1
     assert "train" not in jobs
 
 
@@ -55,12 +55,12 @@ def test_another_pack_size_reruns_nothing(built: Path) -> None:
 
 
 def test_a_plot_option_redraws_one_figure(built: Path) -> None:
-    assert planned(built, "figures/fig1.pdf", *SMOKE, "style={band: false}") == {"draw": 1, "publish": 1}
+    assert planned(built, "figures/fig1.pdf", *SMOKE, "style={band: false}") == {"draw_fig1": 1, "publish": 1}
 
 
 def test_a_learning_rate_retrains_only_its_run(built: Path) -> None:
     jobs = planned(built, *FIGURES, *SMOKE, "runs={linear/lsa-d6: {training: {lr: 2e-3}}}")
-    assert jobs == {"train": 2, "probe": 2, "collect": 1, "draw": 1, "publish": 1}
+    assert jobs == {"train": 2, "probe": 2, "collect": 1, "draw_fig1": 1, "publish": 1}
 
 
 def test_the_spelling_of_a_number_retrains_nothing(built: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_change_in_a_generator_retrains(clone: Path) -> None:
 def test_a_change_in_a_figure_retrains_nothing(clone: Path) -> None:
     path = clone / "src/mesaopt/figures/draw.py"
     path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
-    assert planned(clone, *FIGURES, *SMOKE) == {"draw": 2, "publish": 2}
+    assert planned(clone, *FIGURES, *SMOKE) == {"draw_fig1": 1, "draw_fig13": 1, "publish": 2}
 
 
 def test_touching_files_reruns_nothing(clone: Path) -> None:
@@ -99,7 +99,7 @@ def test_switching_the_scale_and_back_redraws_nothing(clone: Path) -> None:
     tables = clone / "results/recorded/tables"
     shutil.copytree(clone / "results/smoke/tables", tables)
     jobs = planned(clone, "figures/fig13.pdf", "--config", "scale=recorded")
-    assert jobs == {"draw": 1, "publish": 1}
+    assert jobs == {"draw_fig13": 1, "publish": 1}
     snakemake(clone, "figures/fig13.pdf", "--config", "scale=recorded")
     assert planned(clone, "figures/fig13.pdf", *SMOKE) == {"publish": 1}
     snakemake(clone, "figures/fig13.pdf", *SMOKE)

@@ -46,6 +46,6 @@ def planned(folder: Path, *arguments: str) -> dict[str, int]:
     if "Nothing to be done" in output:
         return {}
     table = output.split("Job stats:")[1].split("\n\n")[0]
-    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, flags=re.MULTILINE)}
+    counts = {name: int(count) for name, count in re.findall(r"^([\w-]+)\s+(\d+)$", table, flags=re.MULTILINE)}
     assert counts.pop("total") == sum(counts.values())
     return counts

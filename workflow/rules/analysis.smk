@@ -41,14 +41,6 @@ rule extract:
         "python -m mesaopt extract --weights {input.weights} --out {output.weights} --structure {output.structure} > {log} 2>&1"
 
 
-def extracted_run(wildcards):
-    """The run whose compressed weights are followed along the training of `wildcards.run`."""
-    first = plan(wildcards.scale).interpolations.get(wildcards.run)
-    if first is None:
-        stop(f"{wildcards.run} has no entry under `interpolations` in config/experiments.yaml")
-    return f"results/{wildcards.scale}/runs/{first}/seed-{wildcards.seed}/weights.safetensors"
-
-
 rule interpolate:
     input:
         extracted=extracted_run,
@@ -66,10 +58,6 @@ rule interpolate:
         code=fingerprint("mesaopt.interpolate"),
     shell:
         "python -m mesaopt interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses} > {log} 2>&1"
-
-
-def preconditioner(wildcards):
-    return f"{wildcards.run.split('/')[0]}/proposition2"
 
 
 rule probe:

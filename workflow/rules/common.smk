@@ -2,14 +2,16 @@
 
 import json
 import os
+from os import environ
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
 
 # Jobs use this source tree and this interpreter's environment, whether or not it was activated or the package installed.
 sys.path.insert(0, f"{workflow.basedir}/src")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", os.environ.get("PYTHONPATH")]))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
+environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
 from mesaopt import config as configuration
 from mesaopt.errors import InputError
@@ -67,9 +69,88 @@ def drawable_figures():
     return recorded_figures() if SCALE == "recorded" else list(FIGURES)
 
 
+def task_of(name):
+    """The task of a run or hand-written algorithm: names are task/name."""
+    return Path(name).parts[0]
+
+
+def plain(name):
+    """A name without slashes, for rules and captions."""
+    return "-".join(Path(name).parts)
+
+
 def sequences_of(wildcards, name):
     """The sequences of the task that `name` (task/...) belongs to, for the seed of `wildcards`."""
-    return f"results/{wildcards.scale}/data/{name.split('/')[0]}/seed-{wildcards.seed}.parquet"
+    return f"results/{wildcards.scale}/data/{task_of(name)}/seed-{wildcards.seed}.parquet"
+
+
+# --- trainings
+RUN_FOLDER = "results/{scale}/runs/{run}/seed-{seed}"
+
+
+def pack_size():
+    if config["pack"] != "auto":
+        return config["pack"]
+    gpu_jobs = config["device"] != "cpu" and (workflow.non_local_exec or workflow.remote_exec or shutil.which("nvidia-smi"))
+    return len(plan(SCALE).seeds) if gpu_jobs else 1
+
+
+def is_trained(run, seed):
+    """Whether the seed's results belong to the present spec: it then joins no pack."""
+    folder = Path(RUN_FOLDER.format(scale=SCALE, run=run, seed=seed))
+    try:
+        recorded = json.loads((folder / "spec.json").read_text())
+    except (OSError, ValueError):
+        return False
+    present = json.loads(plan(SCALE).run(run).to_json())
+    return all(recorded.get(key) == value for key, value in present.items())
+
+
+def packs():
+    """(run, seeds) of every job that takes several seeds."""
+    size = pack_size() if SCALE in COMPUTED_SCALES else 1
+    for run in plan(SCALE).runs if size > 1 else []:
+        pending = [seed for seed in plan(SCALE).seeds if not is_trained(run, seed)]
+        for start in range(0, len(pending), size):
+            if len(pack := pending[start : start + size]) > 1:
+                yield run, pack
+
+
+# --- analyses
+def extracted_run(wildcards):
+    """The run whose compressed weights are followed along the training of `wildcards.run`."""
+    first = plan(wildcards.scale).interpolations.get(wildcards.run)
+    if first is None:
+        stop(f"{wildcards.run} has no entry under `interpolations` in config/experiments.yaml")
+    return f"results/{wildcards.scale}/runs/{first}/seed-{wildcards.seed}/weights.safetensors"
+
+
+def preconditioner(wildcards):
+    return f"{task_of(wildcards.run)}/proposition2"
+
+
+# --- figures
+def figure_seeds(wildcards):
+    return plan(wildcards.scale).seeds
+
+
+def figure_table(figure, suffix):
+    def path(wildcards):
+        table = f"results/{wildcards.any_scale}/tables/{figure}.{suffix}"
+        if wildcards.any_scale == "recorded" and not Path(table).exists():
+            stop(f"{figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
+        return table
+
+    return path
+
+
+_CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(FIGURES)})\.({'|'.join(FORMATS)})$"
+UNKNOWN_FIGURE = rf"(?!{_CLOSED})(results/[^/]+/)?figures/.+"
+
+
+def no_such_figure(wildcards):
+    known = f"figures are {', '.join(FIGURES)}, formats {', '.join(FORMATS)}, scales {', '.join([*COMPUTED_SCALES, 'recorded'])}"
+    stop(f"no figure {wildcards.path!r}: {known}")
 
 
 wildcard_constraints:

@@ -1,10 +1,6 @@
 # From results to a tidy table of every drawn value, from the table to a picture.
 
 
-def figure_seeds(wildcards):
-    return plan(wildcards.scale).seeds
-
-
 rule collect:
     input:
         lambda wildcards: [
@@ -27,40 +23,36 @@ rule collect:
         " --out {output.table} --provenance {output.provenance} > {log} 2>&1"
 
 
-def figure_table(suffix):
-    def path(wildcards):
-        table = f"results/{wildcards.any_scale}/tables/{wildcards.figure}.{suffix}"
-        if wildcards.any_scale == "recorded" and not Path(table).exists():
-            stop(f"{wildcards.figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
-        return table
+# A rule per figure, because each has a caption of its own in the report.
+for name in FIGURES:
 
-    return path
-
-
-rule draw:
-    input:
-        table=figure_table("parquet"),
-        provenance=figure_table("json"),
-    output:
-        report(
-            "results/{any_scale}/figures/{figure}.{format}",
-            caption=lambda wildcards: f"../report/{wildcards.figure.replace('/', '-')}.rst",
-            category="Figures",
-        ),
-    log:
-        "results/{any_scale}/logs/draw/{figure}.{format}.log",
-    benchmark:
-        "results/{any_scale}/benchmarks/draw/{figure}.{format}.tsv"
-    wildcard_constraints:
-        any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
-    conda:
-        ENVIRONMENT
-    params:
-        style=json.dumps(config["style"], sort_keys=True),
-        code=fingerprint("mesaopt.figures.draw"),
-    shell:
-        "python -m mesaopt draw --figure {wildcards.figure} --table {input.table} --provenance {input.provenance}"
-        " --style {params.style:q} --out {output} > {log} 2>&1"
+    rule:
+        name:
+            f"draw_{plain(name)}"
+        input:
+            table=figure_table(name, "parquet"),
+            provenance=figure_table(name, "json"),
+        output:
+            report(
+                f"results/{{any_scale}}/figures/{name}.{{format}}",
+                caption=f"../report/{plain(name)}.rst",
+                category="Figures",
+            ),
+        log:
+            f"results/{{any_scale}}/logs/draw/{name}.{{format}}.log",
+        benchmark:
+            f"results/{{any_scale}}/benchmarks/draw/{name}.{{format}}.tsv"
+        wildcard_constraints:
+            any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
+        conda:
+            ENVIRONMENT
+        params:
+            figure=name,
+            style=json.dumps(config["style"], sort_keys=True),
+            code=fingerprint("mesaopt.figures.draw"),
+        shell:
+            "python -m mesaopt draw --figure {params.figure} --table {input.table} --provenance {input.provenance}"
+            " --style {params.style:q} --out {output} > {log} 2>&1"
 
 
 rule publish:
@@ -76,3 +68,23 @@ rule publish:
         ENVIRONMENT
     shell:
         "cp {input} {output} 2> {log}"
+
+
+rule unknown_figure:
+    """Names what can be drawn when something else is asked for."""
+    input:
+        no_such_figure,
+    output:
+        "{path}",
+    log:
+        "results/logs/unknown/{path}.log",
+    wildcard_constraints:
+        path=UNKNOWN_FIGURE,
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "false"
+
+
+workflow.ruleorder("publish", *(f"draw_{plain(name)}" for name in FIGURES), "unknown_figure")
