@@ -1,17 +1,15 @@
 """The table of a figure: every drawn value, gathered from the files of single seeds, and where it comes from."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mesaopt.errors import InputError
 from mesaopt.figures.parts import Panel, Slots, Source
-from mesaopt.figures.registry import chosen, figure, runs
+from mesaopt.figures.records import describe
+from mesaopt.figures.registry import chosen, figure
 from mesaopt.provenance import write_json
 from mesaopt.tables import read_table, write_table
 
@@ -88,50 +86,3 @@ def _shown(frame: pd.DataFrame, slots: Slots, path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: {len(frame)} entries are no square of {len(slots.labels)} by {len(slots.labels)} blocks")
     block = size // len(slots.labels)
     return frame[(frame["row"] // block).isin(slots.shown) & (frame["col"] // block).isin(slots.shown)]
-
-
-def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, and the spec of every run."""
-    found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
-    records = [record for entries in found.values() for record, _ in entries]
-    versions = {library: _distinct(r.get("versions", {}).get(library) for r in records) for library in _libraries(records)}
-    return {
-        "figure": name,
-        "scale": results.resolve().name,
-        "seeds": list(seeds),
-        "commits": _distinct(record.get("commit") for record in records),
-        "dirty": any(record.get("dirty") for record in records),
-        "training_hours": round(sum(record.get("wall_seconds", 0.0) for record in records) / 3600, 4),
-        "machines": _distinct(record.get("cpu") for record in records),
-        "devices": _distinct(record.get("device") for record in records),
-        "versions": versions,
-        "environment": hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12],
-        "runs": {run: {"seeds": chosen(runs(name)[run], seeds), "spec": entries[0][1]} for run, entries in found.items()},
-    }
-
-
-def _record(folder: Path, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Provenance and spec (without the seed) of one trained run."""
-    record, spec = (read_json(folder / f"seed-{seed}" / f"{name}.json") for name in ("provenance", "spec"))
-    return record, {key: value for key, value in spec.items() if key != "seed"}
-
-
-def _libraries(records: Sequence[dict[str, Any]]) -> list[str]:
-    return sorted({library for record in records for library in record.get("versions", {})})
-
-
-def _distinct(values: Any) -> list[str]:
-    return sorted({str(value) for value in values if value is not None})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises `InputError` in one line when the file is missing or holds no JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return content

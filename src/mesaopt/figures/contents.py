@@ -7,14 +7,15 @@ rate 1e-4, weight pictures of one layer the run with large batches.
 from mesaopt.figures.names import label
 from mesaopt.figures.parts import Axes, Panel, Slots, Source
 
-LOSS = r"$\frac{1}{2}\Vert \hat s_{t+1}-s_{t+1}\Vert^2$"
+#: unit of losses: half the squared error, summed over channels, of the prediction of s_{t+1}
+LOSS = r"$\frac{1}{2}\Vert\hat s-s\Vert^2$"
 PRODUCTS = {"QK": r"$W_K^\top W_Q$", "OV": r"$W_O W_V$"}
 #: how to read a picture of a product: x label, y label
 CONVENTION = {"QK": ("column: query channel", "row: key channel"), "OV": ("column: input channel", "row: output channel")}
 FUTURE, STATE, PAST = r"$\hat s_{t+1}$", "$s_t$", "$s_{t-1}$"
 FOUR_SLOTS = Slots((FUTURE, STATE, STATE, PAST), (0, 1, 2, 3))
 #: the one-layer model's tokens leave the second slot empty: nothing there is ever used
-ONE_LAYER_SLOTS = Slots((FUTURE, "empty", STATE, PAST), (0, 1, 2, 3))
+ONE_LAYER_SLOTS = Slots((FUTURE, "empty", STATE, PAST), (0, 1, 2, 3), means=True)
 USED_SLOTS = Slots(ONE_LAYER_SLOTS.labels, (0, 2, 3))
 
 
@@ -50,7 +51,7 @@ def training(letter: str, depth: int, compressed: str, until: int) -> Panel:
         _trained("linear/mesa-d1"),
     )
     title = "Training, one layer" if depth == 1 else f"Training, {depth} layers"
-    axes = Axes("training step", f"test loss, mean of {LOSS}", x_range=(0, until))
+    axes = Axes("training step", f"test loss, {LOSS}", x_range=(0, until))
     return Panel(f"training_loss_{depth}", "curves", title, sources, axes, letter=letter)
 
 
@@ -84,19 +85,19 @@ def _probe(letter: str, target: str, name: str, title: str, unit: str) -> tuple[
 
 
 def target_probe(letter: str) -> tuple[Panel, Panel]:
-    return _probe(letter, "next_token", "target_probe", "Target probe, LSA-6", LOSS)
+    return _probe(letter, "next_token", "target_probe", "Target probe", LOSS)
 
 
 def preconditioning_probe(letter: str) -> tuple[Panel, Panel]:
-    unit = r"$\frac{1}{2}\Vert\hat x_t-x_t\Vert^2$"
-    return _probe(letter, "preconditioned_input", "preconditioning_probe", "Preconditioning probe, LSA-6", unit)
+    unit = r"$\frac{1}{2}\Vert\hat x-x\Vert^2$"
+    return _probe(letter, "preconditioned_input", "preconditioning_probe", "Preconditioning probe", unit)
 
 
 def in_context_descent(letter: str) -> Panel:
     """The model's own objective, measured on what is read out after each layer."""
     source = Source("LSA-6", _file("linear/lsa-d6", "in_context"), "in_context", "layer", "loss", (("t", "last"),))
-    axes = Axes("layer", r"in-context loss $L_t(\Phi_t)/(t-1)$")
-    return Panel("in_context", "descent", "Measured: $L_t$ descends over layers", (source,), axes, letter=letter)
+    axes = Axes("after layer", r"in-context loss $L_t(\Phi)/(t-1)$")
+    return Panel("in_context", "descent", "Measured", (source,), axes, letter=letter)
 
 
 def weights(run: str, slots: Slots, layer: int, head: int, product: str) -> Panel:

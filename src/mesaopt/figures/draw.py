@@ -11,9 +11,9 @@ from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
 from mesaopt.figures import panels, style
-from mesaopt.figures.collect import read_json
 from mesaopt.figures.options import Style, check_style
 from mesaopt.figures.parts import Figure, Panel
+from mesaopt.figures.records import read_json
 from mesaopt.figures.registry import figure
 from mesaopt.figures.schematic import draw_schematic
 from mesaopt.tables import atomic_path, read_table
@@ -69,7 +69,7 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
 def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     canvas.set_title(panel.title)
     if panel.letter:
-        canvas.set_title(panel.letter, loc="left", fontweight="bold", fontsize=options.font_size + 2)
+        _letter(canvas, panel.letter, options.font_size)
     if panel.kind == "schematic":
         draw_schematic(canvas, options.font_size)
         return
@@ -83,13 +83,21 @@ def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     DRAWERS[panel.kind](canvas, panel, rows, options)
 
 
+def _letter(canvas: Canvas, letter: str, size: float) -> None:
+    """The panel's letter above its upper left corner, left of a centred title however narrow the panel is."""
+    away = -3.2 * size if canvas.axison else 0
+    font: dict[str, Any] = {"fontweight": "bold", "fontsize": size + 2, "va": "bottom", "ha": "left"}
+    canvas.annotate(letter, (0, 1), (away, 4), xycoords="axes fraction", textcoords="offset points", **font)
+
+
 def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> str:
     """One line: scale, seeds, what band and weights show, commit."""
     seeds = record.get("seeds", [])
     drawn = wanted.drawn(options.probe_split)
-    parts = [f"scale {record.get('scale', 'unknown')}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"]
-    if options.band and len(seeds) > 1 and any(panel.seeds == "all" and panel.sources for panel in drawn):
-        parts.append("lines: mean, bands: one standard deviation over seeds")
+    parts = [f"scale {record.get('scale', 'unknown')}"]
+    if any(panel.seeds == "all" and panel.sources for panel in drawn):
+        parts.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
+        parts += ["lines: mean, bands: one standard deviation over seeds"] * (options.band and len(seeds) > 1)
     if seeds and any(panel.kind == "matrix" for panel in drawn):
         parts.append(f"weights: seed {seeds[0]}")
     if any(panel.kind == "layers" for panel in drawn):

@@ -30,9 +30,20 @@ def draw_layers(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
         _line(canvas, values, str(number or "input"), style.layer_line(str(series), deepest), options, floor=limits[0])
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(*limits)
-    canvas.legend(
-        title="after layer", ncol=deepest + 1, handlelength=0.9, handletextpad=0.3, columnspacing=0.7, loc="upper center"
-    )
+    _layer_legend(canvas, deepest, options)
+
+
+def _layer_legend(canvas: Canvas, deepest: int, options: Style) -> None:
+    """A strip of one coloured field per layer in the upper right corner, readable in narrow panels as well."""
+    strip = canvas.inset_axes((0.46, 0.86, 0.52, 0.045))
+    colours = [style.layer_line(f"layer {layer}", deepest)["color"] for layer in range(deepest + 1)]
+    strip.imshow([colours], aspect="auto")
+    strip.set_xticks(range(deepest + 1), ["in", *map(str, range(1, deepest + 1))], fontsize=options.font_size - 1.5)
+    strip.tick_params(length=0, pad=1.5)
+    strip.set_yticks([])
+    strip.grid(False)
+    strip.spines[:].set_visible(False)
+    strip.set_title("after layer", fontsize=options.font_size - 0.8, pad=2)
 
 
 def draw_descent(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
@@ -58,8 +69,12 @@ def draw_matrix(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     largest = float(np.abs(matrix.to_numpy()).max()) or 1.0
     image = canvas.imshow(matrix.to_numpy(), cmap=style.MATRIX_COLOURS, vmin=-largest, vmax=largest, aspect="equal")
     assert panel.slots is not None and canvas.figure is not None
-    _blocks(canvas, panel.slots, matrix.shape[0])
+    _blocks(canvas, panel.slots, matrix.shape[0], options)
+    if panel.slots.means:
+        _means(canvas, matrix.to_numpy(), len(panel.slots.shown), options.font_size - 2)
     _labels(canvas, panel.axes)
+    canvas.xaxis.label.set_fontsize(options.font_size - 1)
+    canvas.yaxis.label.set_fontsize(options.font_size - 1)
     bar = canvas.figure.colorbar(image, ax=canvas, fraction=0.046, pad=0.04, ticks=[-largest, 0, largest])
     bar.ax.set_yticklabels([_short(-largest), "0", _short(largest)], fontsize=options.font_size - 2)
     bar.ax.tick_params(length=1.5, pad=1.5)
@@ -70,18 +85,28 @@ def _short(value: float) -> str:
     return f"{value:.2g}".replace("-", "−")
 
 
-def _blocks(canvas: Canvas, slots: Slots, size: int) -> None:
+def _blocks(canvas: Canvas, slots: Slots, size: int, options: Style) -> None:
     block = size / len(slots.shown)
     centres = (np.arange(len(slots.shown)) + 0.5) * block - 0.5
     names = [slots.labels[slot] for slot in slots.shown]
     canvas.set_xticks(centres, names)
     canvas.set_yticks(centres, names, rotation=90, va="center")
-    canvas.tick_params(length=0)
+    canvas.tick_params(length=0, pad=2, labelsize=options.font_size - 1.8)
     canvas.grid(False)
     for edge in np.arange(1, len(slots.shown)) * block - 0.5:
         canvas.axhline(edge, color="0.55", linewidth=0.4)
         canvas.axvline(edge, color="0.55", linewidth=0.4)
     canvas.spines[:].set_visible(True)
+
+
+def _means(canvas: Canvas, matrix: np.ndarray, blocks: int, size: float) -> None:
+    """The mean of every block's diagonal, in the block's upper right corner where a diagonal leaves room."""
+    block = matrix.shape[0] // blocks
+    for row in range(blocks):
+        for col in range(blocks):
+            mean = np.diagonal(matrix[row * block : (row + 1) * block, col * block : (col + 1) * block]).mean()
+            place = ((col + 1) * block - 0.8, row * block - 0.2)
+            canvas.text(*place, f"{mean:z.3f}".replace("-", "−"), ha="right", va="top", fontsize=size, color="0.2")
 
 
 def _line(canvas: Canvas, values: pd.DataFrame, label: str, line: dict, options: Style, floor: float = -np.inf) -> None:
@@ -102,7 +127,10 @@ def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
     # every curve must reach the published range before the axis may end there
     reach = rows.groupby("series")["x"].max().min()
     published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
-    canvas.set_xlim(published or (rows["x"].min(), rows["x"].max()))
+    lowest, highest = published or (rows["x"].min(), rows["x"].max())
+    if lowest == 1:  # positions count from 1, which is no round number
+        canvas.set_xticks([1, *range(10, int(highest) + 1, 10)])
+    canvas.set_xlim(lowest, highest)
 
 
 def _labels(canvas: Canvas, axes: Axes | None) -> None:
@@ -118,4 +146,5 @@ def _log_limits(rows: pd.DataFrame) -> tuple[float, float]:
     positive = mean[mean > 0]
     if positive.empty:
         raise InputError("a panel with a logarithmic axis has no positive values")
-    return float(positive.min()) / 1.3, float(positive.max()) * 2.5
+    lowest, highest = float(positive.min()), float(positive.max())
+    return lowest / 1.3, highest * 1.5 * (highest / lowest) ** 0.2  # the legend stands above the highest curve

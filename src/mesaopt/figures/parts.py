@@ -37,10 +37,14 @@ class Axes:
 
 @dataclass(frozen=True)
 class Slots:
-    """Blocks of n_obs channels that the rows and columns of a weight product consist of; `shown` picks some of them."""
+    """Blocks of n_obs channels that the rows and columns of a weight product consist of; `shown` picks some of them.
+
+    With `means` the mean of each block's diagonal is written into it.
+    """
 
     labels: tuple[str, ...]
     shown: tuple[int, ...]
+    means: bool = False
 
 
 @dataclass(frozen=True)

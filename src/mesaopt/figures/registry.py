@@ -41,7 +41,7 @@ def _fig2() -> Figure:
     panels = (*_lettered(heads, "A"), *curves)
     below = tuple(panel.name for panel in curves for _ in range(2))
     layout = (*_grid(heads, 4), below)
-    return Figure("fig2", "One linear self-attention layer", panels, layout, 0.72, height_ratios=(1, 1.35))
+    return Figure("fig2", "One linear self-attention layer", panels, layout, 0.64, height_ratios=(1, 1.9))
 
 
 def _fig3() -> Figure:
@@ -56,13 +56,13 @@ def _fig9() -> Figure:
         contents.weights("linear/lsa-d6", contents.FOUR_SLOTS, layer, head, name)
         for layer, name, head in product((1, 2, 4), ("QK", "OV"), (1, 2, 3, 4))
     ]
-    return Figure("fig9", "Weight products of LSA-6: layers 1, 2 and 4", tuple(panels), _grid(panels, 4), 1.52)
+    return Figure("fig9", "Weight products of LSA-6: layers 1, 2 and 4", tuple(panels), _grid(panels, 4), 1.36)
 
 
 def _fig13() -> Figure:
     slots = contents.ONE_LAYER_SLOTS
     panels = [contents.weights("linear/lsa-d1-weights", slots, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
-    return Figure("fig13", "Weight products of LSA-1", tuple(panels), _grid(panels, 2), 1.0)
+    return Figure("fig13", "Weight products of LSA-1", tuple(panels), _grid(panels, 2), 0.96)
 
 
 def _v2_fig4() -> Figure:
@@ -74,7 +74,7 @@ def _v2_fig4() -> Figure:
     )
     panels = (*curves, *contents.target_probe("E"), *contents.preconditioning_probe("F"))
     layout = (("training_loss_1", "training_loss_6", "mse_1"), ("mse_depth", "target_probe", "preconditioning_probe"))
-    return Figure("v2/fig4", "Linear self-attention, one layer and deep", panels, layout, 0.62)
+    return Figure("v2/fig4", "Linear self-attention, one layer and deep", panels, layout, 0.64)
 
 
 #: every figure by name

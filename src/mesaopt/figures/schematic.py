@@ -9,47 +9,41 @@ TOKENS = ("$s_1$", "$s_2$", r"$\cdots$", "$s_{t-1}$", "$s_t$")
 COPIED = ("$(s_1, 0)$", "$(s_2, s_1)$", r"$\cdots$", "$(s_{t-1}, s_{t-2})$", "$(s_t, s_{t-1})$")
 
 
+STEPS = (r"layer 2: $\Phi \leftarrow \Phi - \eta\,\nabla L_t(\Phi)$", r"$\cdots$", r"layer $d$: $L_t(\Phi)$ lower still")
+#: height and text of what stands on the right
+NOTES = (
+    (0.3, "sequence from a system\nnever seen before"),
+    (1.56, "creates the mesa-dataset:"),
+    (2.8, "inputs $s_{t'}$, targets $s_{t'+1}$"),
+    (5.42, "mesa-optimisation: minimise"),
+    (4.8, r"$L_t(\Phi)=\frac{1}{2}\sum_{t'<t}\Vert s_{t'+1}-\Phi s_{t'}\Vert^2$"),
+    (4.08, "layer by layer"),
+)
+
+
 def draw_schematic(canvas: Canvas, size: float) -> None:
     """Token stream, copying layer, optimising layers and prediction, from bottom to top; `size` is the font size in points."""
-    canvas.set(xlim=(0, 10), ylim=(0, 6.4))
+    canvas.set(xlim=(0, 10.6), ylim=(-0.75, 6.5))
     canvas.axis("off")
-    _tokens(canvas, TOKENS, 0.1, 0.62, size)
-    _box(canvas, (0.2, 1.45, 7.6, 0.72), "copying layer: binds neighbours into tokens", style.green(0.05, 0.2), size)
-    _tokens(canvas, COPIED, 2.55, 0.62, size)
-    _optimiser(canvas, size)
+    last = _centres()[-1]
+    _tokens(canvas, TOKENS, 0, 0.6, size)
+    _box(canvas, (0.2, 1.25, 7.4, 0.62), "copying layer: binds neighbours into one token", style.green(0.05, 0.2), size)
+    _tokens(canvas, COPIED, 2.5, 0.6, size - 1)
+    for index, text in enumerate(STEPS):
+        _box(canvas, (0.2, 3.75 + 0.6 * index, 7.4, 0.52), text, style.green(0.2 + 0.14 * index, 0.2), size)
     for centre in _centres():
-        _arrow(canvas, (centre, 0.8), (centre, 1.4))
-        _arrow(canvas, (centre, 2.2), (centre, 2.5))
-        _arrow(canvas, (centre, 3.25), (centre, 3.65))
-    _arrow(canvas, (_centres()[-1], 5.5), (_centres()[-1], 5.85))
-    canvas.text(_centres()[-1], 6.1, r"$\hat s_{t+1} = \Phi_t\, s_t$", ha="center", va="center", fontsize=size + 1)
-    _side_notes(canvas, size)
-
-
-def _optimiser(canvas: Canvas, size: float) -> None:
-    steps = (r"layer 2: $\Phi \leftarrow \Phi - \eta\,\nabla L_t(\Phi)$", r"$\cdots$", r"layer $d$: improve again")
-    for index, text in enumerate(steps):
-        _box(canvas, (0.2, 3.7 + 0.61 * index, 7.6, 0.53), text, style.green(0.2 + 0.14 * index, 0.2), size)
-
-
-def _side_notes(canvas: Canvas, size: float) -> None:
-    notes = (
-        (0.4, "sequence of a system\nnever seen before"),
-        (1.8, "creates the\nmesa-dataset"),
-        (2.85, "inputs $s_{t'-1}$,\ntargets $s_{t'}$"),
-        (
-            4.6,
-            "mesa-optimisation:\nminimise\n"
-            + r"$L_t(\Phi)=\sum_{t'<t}\frac{1}{2}\Vert s_{t'+1}-\Phi s_{t'}\Vert^2$"
-            + "\nlayer by layer",
-        ),
-    )
-    for height, text in notes:
-        canvas.text(8.05, height, text, va="center", ha="left", fontsize=size - 0.5, color="0.25", linespacing=1.25)
+        for low, high in ((0.65, 1.2), (1.92, 2.45), (3.15, 3.7)):
+            _arrow(canvas, (centre, low), (centre, high))
+    _arrow(canvas, (last, 5.5), (last, 5.9))
+    canvas.text(last, 6.15, r"$\hat s_{t+1} = \Phi\, s_t$", ha="center", va="center", fontsize=size + 1)
+    _arrow(canvas, (0.3, -0.35), (7.5, -0.35))
+    canvas.text(3.9, -0.62, "time", ha="center", va="center", fontsize=size - 0.5, color="0.25")
+    for height, text in NOTES:
+        canvas.text(7.85, height, text, va="center", ha="left", fontsize=size - 0.5, color="0.25", linespacing=1.3)
 
 
 def _centres() -> list[float]:
-    return [0.2 + 7.6 * (index + 0.5) / len(TOKENS) for index in range(len(TOKENS))]
+    return [0.2 + 7.4 * (index + 0.5) / len(TOKENS) for index in range(len(TOKENS))]
 
 
 def _tokens(canvas: Canvas, labels: tuple[str, ...], bottom: float, height: float, size: float) -> None:
@@ -57,7 +51,7 @@ def _tokens(canvas: Canvas, labels: tuple[str, ...], bottom: float, height: floa
         if "cdots" in text:
             canvas.text(centre, bottom + height / 2, text, ha="center", va="center", fontsize=size)
         else:
-            _box(canvas, (centre - 0.7, bottom, 1.4, height), text, "white", size)
+            _box(canvas, (centre - 0.72, bottom, 1.44, height), text, "white", size)
 
 
 def _box(canvas: Canvas, place: tuple[float, float, float, float], text: str, colour: object, size: float) -> None:

@@ -37,7 +37,7 @@ def line(series: str) -> dict[str, Any]:
 
 def layer_line(series: str, deepest: int) -> dict[str, Any]:
     """Line properties of `layer k` among 0..deepest: light to dark."""
-    return {"color": green(layer_number(series) / max(deepest, 1), lightest=0.28)}
+    return {"color": green(layer_number(series) / max(deepest, 1), lightest=0.32)}
 
 
 def layer_number(series: str) -> int:
@@ -52,7 +52,7 @@ def green(share: float, lightest: float) -> tuple[float, float, float, float]:
     return colormaps["Greens"](lightest + (1 - lightest) * min(max(share, 0.0), 1.0))
 
 
-def settings(style: Style) -> dict[str, Any]:
+def settings(style: Style) -> dict[Any, Any]:
     """matplotlib settings: sizes for print, fonts embedded as TrueType in PDF, as outlines in SVG."""
     size = style.font_size
     return {
