@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from mesaopt.errors import InputError
 
@@ -16,6 +16,9 @@ TASKS = ("linear", "contracting", "fixed_teacher")
 LAYERS = ("linear", "softmax", "mesa")
 TOKENS = ("raw", "constructed", "constructed_bare")
 NORMALISATIONS = ("none", "qk", "qv")
+
+#: a spec (not `Self`: the checker of annotations in tests sees methods one by one)
+S = TypeVar("S", bound="_Json")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -33,12 +36,12 @@ class _Json:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
         """Build from a mapping; unknown, missing or wrongly typed entries raise `InputError`."""
         return _build(cls, values)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls: type[S], text: str) -> S:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -185,7 +188,9 @@ def _build(cls: type, values: Any) -> Any:
 
 def _convert(label: str, key: str, kind: Any, value: Any) -> Any:
     if kind == tuple[str, ...]:
-        _require(isinstance(value, list | tuple) and all(isinstance(v, str) for v in value), f"{label}: {key} must be a list of names")
+        _require(
+            isinstance(value, list | tuple) and all(isinstance(v, str) for v in value), f"{label}: {key} must be a list of names"
+        )
         return tuple(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build(kind, value)
