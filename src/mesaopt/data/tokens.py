@@ -31,7 +31,7 @@ def tokenise(inputs: Float[Tensor, "*batch time n_obs"], kind: str) -> Float[Ten
     raise InputError(f"unknown tokens {kind!r}: one of {', '.join(TOKENS)}")
 
 
-def concatenated(inputs: Float[Tensor, "*batch time n_obs"], k: int) -> Float[Tensor, "*batch time k*n_obs"]:
+def concatenated(inputs: Float[Tensor, "*batch time n_obs"], k: int) -> Float[Tensor, "*batch time state"]:
     """z_t = (s_t, s_{t-1}, ..., s_{t-k+1}), zero before the sequence begins: a state estimate under partial observability.
 
     Raises `InputError` unless k >= 1.
