@@ -1,5 +1,6 @@
 """Who computes loss and gradients of a model: PyTorch, or a native kernel where there is one for the model."""
 
+import sys
 from typing import Protocol
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
+from mesaopt.native.backend import NativeBackend, available
 from mesaopt.spec import Run
 
 #: sequences at a time on a CPU, so that the working set of forward and backward stays in cache
@@ -70,10 +72,17 @@ class TorchBackend:
 
 
 def choose(name: str, run: Run, device: str) -> Backend:
-    """The backend called `name` (auto, torch or native) for a run; `auto` takes the native kernel where there is one.
+    """The backend called `name` (auto, torch or native) for a run on `device` (cpu or cuda).
 
-    Raises `InputError` when there is no such backend for the run.
+    `auto` takes the native kernel on a CPU and falls back on PyTorch with one line on standard error that says why. Raises
+    `InputError` when `native` is asked for and cannot be had.
     """
-    if name not in ("auto", "torch"):
-        raise InputError(f"{run.name}: no backend {name!r} here: auto or torch")
+    if name == "torch" or (name == "auto" and device != "cpu"):
+        return TorchBackend()
+    reason = available(run) if device == "cpu" else "the native kernel is for CPUs"
+    if reason is None:
+        return NativeBackend()
+    if name == "native":
+        raise InputError(f"{run.name}: backend native: {reason}; choose auto or torch")
+    print(f"mesaopt: {run.name}: PyTorch takes over: {reason}", file=sys.stderr, flush=True)
     return TorchBackend()
