@@ -61,10 +61,10 @@ class Layer(nn.Module):
         self, e: Float[Tensor, "pack batch time d_model"], positions: Float[Tensor, "time d_pe"] | None
     ) -> tuple[Float[Tensor, "pack batch heads time d_head"], ...]:
         """Queries, keys and values of every head, by one matrix product for all of them."""
-        (pack, batch, time, d_model), (_, n_heads, d_head, _) = e.shape, self.W_Q.shape
+        d_model = e.shape[-1]
         fused = torch.stack([self.W_Q[..., :d_model], self.W_K[..., :d_model], self.W_V], dim=1)
-        qkv = _map(e, fused.flatten(1, 3)).view(pack, batch, time, 3, n_heads, d_head)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind()
+        qkv = _map(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
+        q, k, v = (x.transpose(2, 3) for x in qkv.unbind(3))
         if positions is not None:
             # the positions' share is the same for every sequence
             q = q + (positions @ self.W_Q[..., d_model:].mT)[:, None]
