@@ -1,7 +1,7 @@
 """Who computes loss and gradients of a model: PyTorch, or a native kernel where there is one for the model."""
 
 import sys
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from mesaopt.spec import Run
 CPU_MICRO_BATCH = 32
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Loss per stacked seed: half the squared error summed over channels, mean over sequences and positions."""
 
