@@ -8,7 +8,7 @@
 //   head      [T][D]        queries, keys, values, outputs of one head: position, channel
 //   scores    [T][T]        attention of one head: query position, key position; tiles above the diagonal are never touched
 //   M         [E][D] float  a head's matrix as one table: W_Q, W_K, W_V transposed, W_O as it is; M^T [D][E] is kept beside it
-//   dM        [E][D] V      its gradient, one partial sum per lane over all groups, summed over lanes once at the end
+//   dM        [E][D] float  its gradient, the sum over all sequences
 //
 // With M there are three products with weights only: head = rows M (projections; gradient of W_O's input), rows += head M^T
 // (W_O; gradient of the projections' input) and dM += rows^T head. Parameters and gradients come in and go out as row-major
@@ -46,16 +46,45 @@ typedef int32_t I __attribute__((vector_size(4 * LANES)));
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (Int4){__VA_ARGS__})
+typedef int32_t Int4 __attribute__((vector_size(16)));
+#endif
+// Keeps a loaded vector in a register; compilers would rather load it again for each use, and loads are what limits the tiles.
+#if defined(__x86_64__)
+#define HOLD(v) asm("" : "+x"(v))
+#elif defined(__aarch64__)
+#define HOLD(v) asm("" : "+w"(v))
+#else
+#define HOLD(v)
+#endif
+
 enum Kind { LINEAR, SOFTMAX, MESA };
 
-static INLINE V fill(float x) { return V{} + x; }
+static INLINE V fill(float x) { return x - V{}; }  // x + 0 would cost an addition: it is not x for x = -0
+static INLINE V fill(V x) { return x; }
 static INLINE int min(int a, int b) { return a < b ? a : b; }
 static INLINE int max(int a, int b) { return a > b ? a : b; }
 
-static float lane_sum(V v) {
-    float sum = 0;
-    for (int l = 0; l < LANES; l++) sum += v[l];
-    return sum;
+// Sum over the lanes: of one vector, and of four at a time.
+typedef float Q __attribute__((vector_size(16)));
+
+static INLINE Q quarters(V v) {
+    Q part[LANES / 4];
+    std::memcpy(part, &v, sizeof v);
+    for (int i = 1; i < LANES / 4; i++) part[0] += part[i];
+    return part[0];
+}
+static INLINE float lane_sum(V v) {
+    const Q q = quarters(v);
+    return (q[0] + q[1]) + (q[2] + q[3]);
+}
+static INLINE Q lane_sums(V a, V b, V c, V d) {
+    const Q x = quarters(a), y = quarters(b), z = quarters(c), w = quarters(d);
+    const Q xy = SHUFFLE(x, y, 0, 4, 1, 5) + SHUFFLE(x, y, 2, 6, 3, 7), zw = SHUFFLE(z, w, 0, 4, 1, 5) + SHUFFLE(z, w, 2, 6, 3, 7);
+    return SHUFFLE(xy, zw, 0, 1, 4, 5) + SHUFFLE(xy, zw, 2, 3, 6, 7);
 }
 
 // ---- tiles ------------------------------------------------------------------------------------------------------------------
@@ -89,15 +118,32 @@ template <int ROWS, int COLS> struct Tile {
     INLINE void add(int inner, const V* a, int a_row, int a_inner, const B* b, int b_inner, int b_col) {
         for (int k = 0; k < inner; k++) {
             V left[ROWS];
-            UNROLL for (int i = 0; i < ROWS; i++) left[i] = a[i * a_row + k * a_inner];
+            UNROLL for (int i = 0; i < ROWS; i++) {
+                left[i] = a[i * a_row + k * a_inner];
+                HOLD(left[i]);
+            }
             UNROLL for (int j = 0; j < COLS; j++) {
-                const B right = b[k * b_inner + j * b_col];
+                V right = fill(b[k * b_inner + j * b_col]);
+                HOLD(right);
                 UNROLL for (int i = 0; i < ROWS; i++) c[i][j] += left[i] * right;
             }
         }
     }
     INLINE void load(const V* from, int row) {
         UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLS; j++) c[i][j] = from[i * row + j];
+    }
+    // to[i][j] += sum over lanes
+    INLINE void add_lane_sums(float* to, int row) const {
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            if constexpr (COLS == 4) {
+                Q sums;
+                std::memcpy(&sums, to + i * row, sizeof sums);
+                sums += lane_sums(c[i][0], c[i][1], c[i][2], c[i][3]);
+                std::memcpy(to + i * row, &sums, sizeof sums);
+            } else {
+                UNROLL for (int j = 0; j < COLS; j++) to[i * row + j] += lane_sum(c[i][j]);
+            }
+        }
     }
     INLINE void store(V* to, int row) const {
         UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLS; j++) to[i * row + j] = c[i][j];
@@ -122,14 +168,13 @@ static void product(Into into, int chunks, const V* a, int a_row, int a_chunk, c
 }
 
 // dW (ROWS x COLS) += X^T Y with X (T x ROWS), Y (T x COLS).
-template <int ROWS, int COLS> static void weight_gradient(const V* x, int x_row, const V* y, int y_row, V* dw, int dw_row) {
+template <int ROWS, int COLS> static void weight_gradient(const V* x, int x_row, const V* y, int y_row, float* dw, int dw_row) {
     for (int t = 0; t < T; t += INNER) Tiling<ROWS, TILE_M>::blocks([=](int from, int to) INLINE_LAMBDA {
         Tiling<COLS, TILE_N>::all([=](auto cols, int n) INLINE_LAMBDA {
             Tiling<ROWS, TILE_M>::each(from, to, [=](auto rows, int m) INLINE_LAMBDA {
                 Tile<rows.value, cols.value> tile;
-                tile.load(dw + m * dw_row + n, dw_row);
                 tile.add(min(T - t, INNER), x + t * x_row + m, 1, x_row, y + t * y_row + n, y_row, 1);
-                tile.store(dw + m * dw_row + n, dw_row);
+                tile.add_lane_sums(dw + m * dw_row + n, dw_row);
             });
         });
     });
@@ -285,7 +330,8 @@ struct Layer {
     Kind kind;
     float *m, *m_transposed;  // [4][heads] tables
     const float* lam;
-    V *dm, *dlam;
+    float* dm;                // gradients of the tables
+    V* dlam;
     V *x, *z;              // rows: input, output before the clip
     V *qkv, *y, *r, *s;    // [3][heads] heads; [heads] heads; mesa: R_t q_t; scores
 };
@@ -301,7 +347,7 @@ struct Stack {
     V *tokens, *targets, *errors;                    // [T][N or E], [T][N], [T][N]
     const float* unembedding;                        // (N, E)
     float *unembedding_transposed, *embedding_transposed;  // (E, N), (N, E)
-    V *d_embedding, *d_unembedding;                  // (E, N), (N, E)
+    float *d_embedding, *d_unembedding;                  // (E, N), (N, E)
 };
 
 constexpr size_t TABLE = (size_t)D * E, HEAD = (size_t)T * D, ROWS = (size_t)T * E, SCORES = (size_t)T * T;
@@ -415,13 +461,13 @@ static void store_gradients(const Stack& k, float* const* gradients, int first_i
         for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
             const int row = row_of(i, which, first_in);
             float* g = gradients[PER_LAYER * i + which] + (size_t)h * D * row;
-            const V* dm = l.dm + (which * k.heads + h) * TABLE;
-            for (int e = 0; e < E; e++) for (int d = 0; d < D; d++) g[which < 3 ? d * row + e : e * D + d] = lane_sum(dm[e * D + d]);
+            const float* dm = l.dm + (which * k.heads + h) * TABLE;
+            for (int e = 0; e < E; e++) for (int d = 0; d < D; d++) g[which < 3 ? d * row + e : e * D + d] = dm[e * D + d];
         }
         if (l.kind == MESA) for (int h = 0; h < k.heads; h++) gradients[PER_LAYER * i + 4][h] = lane_sum(l.dlam[h]);
     }
     float* const* ends = gradients + PER_LAYER * k.depth;
-    for (int i = 0; i < N * E && RAW; i++) ends[0][i] = lane_sum(k.d_embedding[i]), ends[1][i] = lane_sum(k.d_unembedding[i]);
+    for (int i = 0; i < N * E && RAW; i++) ends[0][i] = k.d_embedding[i], ends[1][i] = k.d_unembedding[i];
     for (size_t i = 0; k.position && i < 2 * k.heads * HEAD; i++) ends[2][i] = lane_sum(k.d_position[i]);
 }
 
@@ -438,7 +484,7 @@ static void load_group(const float* from, int count, int width, V* to) {
 static void lay_out_layer(Workspace& w, const Stack& k, Layer& l) {
     const size_t tables = 4 * k.heads * TABLE, head = k.heads * HEAD;
     l.m = w.take<float>(tables), l.m_transposed = w.take<float>(tables);
-    l.dm = w.take<V>(tables), l.dlam = w.take<V>(k.heads);
+    l.dm = w.take<float>(tables), l.dlam = w.take<V>(k.heads);
     l.x = w.take<V>(ROWS), l.z = w.take<V>(k.clip != 0 ? ROWS : 0);
     l.qkv = w.take<V>(3 * head), l.y = w.take<V>(head), l.r = w.take<V>(l.kind == MESA ? head : 0);
     l.s = w.take<V>(KEEP_SCORES ? k.heads * SCORES : 0);
@@ -454,17 +500,17 @@ static void lay_out(Workspace& w, Stack& k) {
     k.d_position = w.take<V>(k.position ? 2 * k.heads * HEAD : 0);
     k.tokens = w.take<V>(T * (size_t)(RAW ? N : 0)), k.targets = w.take<V>(T * N), k.errors = w.take<V>(T * N);
     k.unembedding_transposed = w.take<float>(RAW * N * E), k.embedding_transposed = w.take<float>(RAW * N * E);
-    k.d_embedding = w.take<V>(RAW * N * E), k.d_unembedding = w.take<V>(RAW * N * E);
+    k.d_embedding = w.take<float>(RAW * N * E), k.d_unembedding = w.take<float>(RAW * N * E);
     if (!RAW) k.tokens = k.layers[0].x;
 }
 
 static void clear_gradients(const Stack& k) {
     for (int i = 0; i < k.depth; i++) {
-        std::memset(k.layers[i].dm, 0, 4 * k.heads * TABLE * sizeof(V));
+        std::memset(k.layers[i].dm, 0, 4 * k.heads * TABLE * sizeof(float));
         std::memset(k.layers[i].dlam, 0, k.heads * sizeof(V));
     }
     if (k.position) std::memset(k.d_position, 0, 2 * k.heads * HEAD * sizeof(V));
-    if (RAW) std::memset(k.d_embedding, 0, N * E * sizeof(V)), std::memset(k.d_unembedding, 0, N * E * sizeof(V));
+    if (RAW) std::memset(k.d_embedding, 0, N * E * sizeof(float)), std::memset(k.d_unembedding, 0, N * E * sizeof(float));
 }
 
 // Runs one group forward; returns the sum of squared errors over its `count` sequences and leaves the errors in k.errors.
