@@ -83,7 +83,7 @@ def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     DRAWERS[panel.kind](canvas, panel, rows, options)
 
 
-def _letter(canvas: Canvas, letter: str, size: float) -> None:
+def _letter(canvas: Canvas, letter: str, size: float | int) -> None:
     """The panel's letter above its upper left corner, left of a centred title however narrow the panel is."""
     away = -3.2 * size if canvas.axison else 0
     font: dict[str, Any] = {"fontweight": "bold", "fontsize": size + 2, "va": "bottom", "ha": "left"}

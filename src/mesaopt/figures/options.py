@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from mesaopt.errors import InputError
 
@@ -19,17 +19,17 @@ class Style:
     deviation over seeds; `probe_split` chooses probes scored on the sequences they were fitted on (as published) or on others.
     """
 
-    width: float = 7.0
+    width: float | int = 7.0
     dpi: int = 200
-    font_size: float = 7.5
-    line_width: float = 1.3
+    font_size: float | int = 7.5
+    line_width: float | int = 1.3
     band: bool = True
     grid: bool = True
     small_print: bool = True
     probe_split: str = "in_sample"
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[Any, Any]) -> "Style":
         """Raises `InputError` in one line for an unknown option or an impossible value."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key, value in values.items():

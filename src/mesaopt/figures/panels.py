@@ -99,7 +99,7 @@ def _blocks(canvas: Canvas, slots: Slots, size: int, options: Style) -> None:
     canvas.spines[:].set_visible(True)
 
 
-def _means(canvas: Canvas, matrix: np.ndarray, blocks: int, size: float) -> None:
+def _means(canvas: Canvas, matrix: np.ndarray, blocks: int, size: float | int) -> None:
     """The mean of every block's diagonal, in the block's upper right corner where a diagonal leaves room."""
     block = matrix.shape[0] // blocks
     for row in range(blocks):

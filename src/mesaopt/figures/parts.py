@@ -31,7 +31,7 @@ class Axes:
 
     x_label: str
     y_label: str
-    x_range: tuple[float, float] | None = None
+    x_range: tuple[int, int] | None = None
     log: bool = False
 
 

@@ -31,7 +31,7 @@ def _fig1() -> Figure:
     schematic = Panel("schematic", "schematic", "The hypothesis", letter="A")
     panels = (schematic, contents.in_context_descent("B"))
     return Figure(
-        "fig1", "Mesa-optimisation inside a Transformer", panels, (("schematic", "in_context"),), 0.38, width_ratios=(2.3, 1)
+        "fig1", "Mesa-optimisation inside a Transformer", panels, (("schematic", "in_context"),), 0.38, width_ratios=(2.3, 1.0)
     )
 
 
@@ -41,7 +41,7 @@ def _fig2() -> Figure:
     panels = (*_lettered(heads, "A"), *curves)
     below = tuple(panel.name for panel in curves for _ in range(2))
     layout = (*_grid(heads, 4), below)
-    return Figure("fig2", "One linear self-attention layer", panels, layout, 0.64, height_ratios=(1, 1.9))
+    return Figure("fig2", "One linear self-attention layer", panels, layout, 0.64, height_ratios=(1.0, 1.9))
 
 
 def _fig3() -> Figure:

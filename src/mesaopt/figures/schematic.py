@@ -21,7 +21,7 @@ NOTES = (
 )
 
 
-def draw_schematic(canvas: Canvas, size: float) -> None:
+def draw_schematic(canvas: Canvas, size: float | int) -> None:
     """Token stream, copying layer, optimising layers and prediction, from bottom to top; `size` is the font size in points."""
     canvas.set(xlim=(0, 10.6), ylim=(-0.75, 6.5))
     canvas.axis("off")
@@ -46,7 +46,7 @@ def _centres() -> list[float]:
     return [0.2 + 7.4 * (index + 0.5) / len(TOKENS) for index in range(len(TOKENS))]
 
 
-def _tokens(canvas: Canvas, labels: tuple[str, ...], bottom: float, height: float, size: float) -> None:
+def _tokens(canvas: Canvas, labels: tuple[str, ...], bottom: float | int, height: float, size: float | int) -> None:
     for centre, text in zip(_centres(), labels, strict=True):
         if "cdots" in text:
             canvas.text(centre, bottom + height / 2, text, ha="center", va="center", fontsize=size)
@@ -54,7 +54,7 @@ def _tokens(canvas: Canvas, labels: tuple[str, ...], bottom: float, height: floa
             _box(canvas, (centre - 0.72, bottom, 1.44, height), text, "white", size)
 
 
-def _box(canvas: Canvas, place: tuple[float, float, float, float], text: str, colour: object, size: float) -> None:
+def _box(canvas: Canvas, place: tuple[float | int, ...], text: str, colour: object, size: float | int) -> None:
     """`place` is left, bottom, width, height in the units of the axes."""
     left, bottom, width, height = place
     shape = "round,pad=0,rounding_size=0.12"
@@ -62,7 +62,7 @@ def _box(canvas: Canvas, place: tuple[float, float, float, float], text: str, co
     canvas.text(left + width / 2, bottom + height / 2, text, ha="center", va="center", fontsize=size)
 
 
-def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(canvas: Canvas, start: tuple[float | int, float | int], end: tuple[float | int, float | int]) -> None:
     canvas.add_patch(
         FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=6, linewidth=0.7, color="0.35", shrinkA=0, shrinkB=0)
     )

@@ -1,0 +1,183 @@
+"""The table and provenance of a figure, from synthetic results of single seeds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from figure_inputs import LAYERS, N_OBS, POSITIONS, SEEDS, write_results
+
+from mesaopt.errors import InputError
+from mesaopt.figures.collect import collect, gather
+from mesaopt.figures.records import describe
+from mesaopt.figures.registry import FIGURES, figure, inputs, label, runs
+from mesaopt.tables import read_table, write_table
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return write_results(tmp_path_factory.mktemp("results"))
+
+
+def test_figures_are_the_declared_ones():
+    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig13", "v2/fig4"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_places_of_the_layout_are_the_panels(name):
+    places = {place for row in figure(name).layout for place in row}
+    for split in ("in_sample", "held_out"):
+        drawn = [panel.place for panel in figure(name).drawn(split)]
+        assert sorted(drawn) == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig13"])
+def test_inputs_are_what_collect_opens(name, tmp_path):
+    """With exactly these files it works; without any one of them it does not."""
+    results = write_results(tmp_path, only=name)
+    assert {str(path.relative_to(results)) for path in results.rglob("*.*")} == set(inputs(name, SEEDS))
+    collect(name, results, SEEDS, tmp_path / "table.parquet", tmp_path / "table.json")
+    for path in inputs(name, SEEDS)[:: max(1, len(inputs(name, SEEDS)) // 3)]:
+        (results / path).rename(results / "elsewhere")
+        with pytest.raises(InputError, match=str(results / path)):
+            collect(name, results, SEEDS, tmp_path / "other.parquet", tmp_path / "other.json")
+        (results / "elsewhere").rename(results / path)
+    assert not (tmp_path / "other.parquet").exists()
+
+
+def test_another_seed_adds_files_and_removes_none():
+    for name in FIGURES:
+        assert set(inputs(name, [1])) < set(inputs(name, [1, 11])) or set(runs(name).values()) == {"first"}
+
+
+def test_weights_need_the_first_seed_only():
+    assert runs("fig13") == {"linear/lsa-d1-weights": "first"}
+    assert runs("fig2")["linear/lsa-d1"] == "all"
+    assert all("seed-1/" in path for path in inputs("fig9", [1, 11]))
+
+
+def test_runs_include_those_that_were_compressed():
+    assert {"linear/lsa-d6-extract", "linear/lsa-d6-second", "linear/lsa-d6", "linear/mesa-d1"} <= set(runs("fig3"))
+
+
+def test_unknown_figure_in_one_line():
+    with pytest.raises(InputError, match="unknown figure 'fig33': did you mean 'fig3'") as error:
+        figure("fig33")
+    assert "\n" not in str(error.value)
+
+
+def test_labels():
+    names = [
+        "linear/lsa-d1",
+        "linear/lsa-d6-second",
+        "contracting/mesa-d1-long",
+        "linear/gd1",
+        "linear/proposition2",
+        "linear/lsq",
+    ]
+    assert [label(name) for name in names] == ["LSA-1", "LSA-6", "Mesa-1", "GD-1", "Proposition 2", "LSQ"]
+    with pytest.raises(InputError, match="no series name"):
+        label("linear/other")
+
+
+def test_curve_values_are_those_of_the_files(results):
+    table = gather("fig2", results, SEEDS)
+    for seed in SEEDS:
+        drawn = table[(table["panel"] == "mse_1") & (table["series"] == "LSA-1") & (table["seed"] == seed)]
+        loss = read_table(results / f"runs/linear/lsa-d1/seed-{seed}/loss.parquet", "loss")
+        np.testing.assert_array_equal(drawn["x"], loss["t"])
+        np.testing.assert_array_equal(drawn["y"], loss["mse"])
+    flat = table[table["series"] == "Proposition 1"]
+    assert set(flat["y"]) == {0.92} and flat["value"].isna().all()
+
+
+def test_probe_panels_hold_every_layer_and_both_splits(results):
+    table = gather("fig3", results, SEEDS)
+    for name in ("target_probe", "target_probe_held_out", "preconditioning_probe", "preconditioning_probe_held_out"):
+        panel = table[table["panel"] == name]
+        assert list(panel["series"].unique()) == [f"layer {layer}" for layer in range(LAYERS + 1)]
+        assert len(panel) == (LAYERS + 1) * POSITIONS * len(SEEDS)
+    probes = read_table(results / "runs/linear/lsa-d6/seed-11/probes.parquet", "probes")
+    wanted = probes[(probes["layer"] == 3) & (probes["target"] == "next_token") & (probes["split"] == "held_out")]
+    mine = table[(table["panel"] == "target_probe_held_out") & (table["series"] == "layer 3") & (table["seed"] == 11)]
+    np.testing.assert_array_equal(mine["y"], wanted.sort_values("t")["mse"])
+
+
+def test_matrix_panels_hold_the_shown_slots_of_the_first_seed(results):
+    table = gather("fig2", results, SEEDS)
+    panel = table[table["panel"] == "layer_1_head_2_OV"]
+    assert set(panel["seed"]) == {SEEDS[0]} and len(panel) == (3 * N_OBS) ** 2
+    used = {*range(N_OBS), *range(2 * N_OBS, 4 * N_OBS)}
+    assert set(panel["x"]) == set(panel["y"]) == used
+    weights = read_table(results / "runs/linear/lsa-d1-weights/seed-1/weights.parquet", "weights")
+    one = weights.query("layer == 1 and head == 2 and product == 'OV' and row == 7 and col == 1")["value"].item()
+    assert panel[(panel["y"] == 7) & (panel["x"] == 1)]["value"].item() == one  # x is the column, y the row
+
+
+def test_in_context_loss_is_that_of_the_last_position(results):
+    table = gather("fig1", results, SEEDS)
+    mine = table[table["seed"] == 1]
+    losses = read_table(results / "runs/linear/lsa-d6/seed-1/in_context.parquet", "in_context")
+    np.testing.assert_array_equal(mine["y"], losses[losses["t"] == POSITIONS]["loss"])
+
+
+def test_collecting_twice_gives_the_same_bytes(results, tmp_path):
+    for name in ("a", "b"):
+        collect("v2/fig4", results, SEEDS, tmp_path / f"{name}.parquet", tmp_path / f"{name}.json")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_rows_that_are_missing_or_double_are_named(tmp_path):
+    results = write_results(tmp_path, only="fig1")
+    path = results / "runs/linear/lsa-d6/seed-1/in_context.parquet"
+    frame = read_table(path, "in_context")
+    write_table(pd.concat([frame, frame]), "in_context", path)
+    with pytest.raises(InputError, match="several values of loss at the same layer for LSA-6"):
+        gather("fig1", results, SEEDS)
+
+    results = write_results(tmp_path, only="fig3")
+    path = results / "runs/linear/lsa-d6/seed-1/probes.parquet"
+    frame = read_table(path, "probes")
+    write_table(frame[frame["target"] != "next_token"], "probes", path)
+    with pytest.raises(InputError, match="no rows with target next_token, split in_sample"):
+        gather("fig3", results, SEEDS)
+
+
+def test_weights_of_another_token_width_are_refused(tmp_path):
+    results = write_results(tmp_path, only="fig13")
+    path = results / "runs/linear/lsa-d1-weights/seed-1/weights.parquet"
+    frame = read_table(path, "weights")
+    write_table(frame[(frame["row"] < 7) & (frame["col"] < 7)], "weights", path)
+    with pytest.raises(InputError, match="no square of 4 by 4 blocks"):
+        gather("fig13", results, SEEDS)
+
+
+def test_no_seeds():
+    with pytest.raises(InputError, match="no seeds"):
+        gather("fig1", Path("nowhere"), [])  # nothing is opened
+
+
+def test_provenance_gathers_what_runs_recorded(tmp_path):
+    results = write_results(tmp_path, only="fig2")
+    changed = results / "runs/linear/mesa-d1/seed-11/provenance.json"
+    changed.write_text(json.dumps({"commit": "fedcba", "dirty": True, "wall_seconds": 3600, "cpu": "another", "device": "cuda"}))
+    found = describe("fig2", results, SEEDS)
+    assert found["scale"] == "synthetic" and found["seeds"] == list(SEEDS)
+    assert found["commits"] == ["0123456789abcdef", "fedcba"] and found["dirty"] is True
+    assert found["machines"] == ["a processor", "another"] and found["devices"] == ["cuda"]
+    assert found["versions"] == {"numpy": ["2.0"]}
+    # one seed of the weights run, two of the four others; 36 s each but for the changed one
+    assert found["training_hours"] == pytest.approx((36 * 8 + 3600) / 3600, abs=1e-4)
+    assert found["runs"]["linear/lsa-d1-weights"] == {"seeds": [1], "spec": {"name": "lsa-d1-weights"}}
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_damaged_provenance_in_one_line(tmp_path, text):
+    results = write_results(tmp_path, only="fig1")
+    path = results / "runs/linear/lsa-d6/seed-1/provenance.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"provenance\.json: ") as error:
+        describe("fig1", results, SEEDS)
+    assert "\n" not in str(error.value)
