@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mesaopt.algorithms.learning import from_parameters
@@ -22,7 +22,7 @@ from mesaopt.data.sequences import inputs_targets
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.evaluate import read_observations, read_run
-from mesaopt.in_context import check_tokens, in_context_table
+from mesaopt.in_context import check_measurable, in_context_table
 from mesaopt.models.transformer import Transformer
 from mesaopt.models.weights import load_model
 from mesaopt.probe_targets import Target, make_targets, shuffled
@@ -59,16 +59,33 @@ def activations(
 
 def fit(model: Transformer, sample: Sample) -> Probes:
     """Least-squares maps to every target, in float64, by normal equations summed over chunks."""
-    grams: dict[str, Tensor] = {}
-    moments: dict[str, Tensor] = {}
+    zero = torch.zeros((), dtype=torch.float64)
+    gram, moment, excluded = zero, zero, dict.fromkeys(sample.targets, zero)
     for part, stream in activations(model, sample.observations):
         x = stream.double()
+        # one product with all targets side by side; targets leave out few sequences, so the common Gram matrix is corrected
+        gram = gram + x.mT @ x
+        moment = moment + x.mT @ _side_by_side(sample, part)
         for name, target in sample.targets.items():
-            y, kept = target.values[part].transpose(0, 1), target.kept[part].T[..., None]
-            masked = (x * kept).mT
-            grams[name] = grams.get(name, 0) + masked @ x
-            moments[name] = moments.get(name, 0) + masked @ y
-    return {name: solve(gram, moments[name]) for name, gram in grams.items()}
+            excluded[name] = excluded[name] + _gram_of(x, ~target.kept[part])
+    moments = moment.tensor_split(len(excluded), dim=-1)
+    return {name: solve(gram - excluded[name], one) for name, one in zip(excluded, moments, strict=True)}
+
+
+def _side_by_side(sample: Sample, part: slice) -> Float[Tensor, "time part all_channels"]:
+    """The values of all targets, zero where a sequence is left out."""
+    values = [target.values[part] * target.kept[part][..., None] for target in sample.targets.values()]
+    return torch.cat(values, dim=-1).transpose(0, 1)
+
+
+def _gram_of(
+    x: Float[Tensor, "layer time part d_model"], chosen: Bool[Tensor, "part time"]
+) -> Float[Tensor, "layer time d_model d_model"]:
+    """Sum of outer products over the few chosen sequences of each position."""
+    sequence, t = chosen.nonzero(as_tuple=True)
+    rows = x[:, t, sequence]
+    gram = x.new_zeros(*x.shape[:2], x.shape[-1], x.shape[-1])
+    return gram.index_add_(1, t, rows[..., None] * rows[..., None, :])
 
 
 def solve(gram: Float[Tensor, "*batch d d"], moment: Float[Tensor, "*batch d n"]) -> Float[Tensor, "*batch d n"]:
@@ -81,14 +98,16 @@ def solve(gram: Float[Tensor, "*batch d d"], moment: Float[Tensor, "*batch d n"]
 
 def score(model: Transformer, sample: Sample, probes: Probes) -> pd.DataFrame:
     """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of fitted probes on `sample`."""
-    residual: dict[str, Tensor] = {}
+    maps = torch.cat([probes[name] for name in sample.targets], dim=-1)
+    kept = torch.stack([target.kept for target in sample.targets.values()], dim=-1)
+    squares = torch.zeros(*maps.shape[:2], maps.shape[-1], dtype=torch.float64)
     for part, stream in activations(model, sample.observations):
-        x = stream.double()
-        for name, target in sample.targets.items():
-            y, kept = target.values[part].transpose(0, 1), target.kept[part].T[..., None]
-            squares = ((x @ probes[name] - y) * kept).square().sum(-2)
-            residual[name] = residual.get(name, 0) + squares
-    return pd.concat([_rows(name, squares, sample.targets[name]) for name, squares in residual.items()], ignore_index=True)
+        counted = kept[part].transpose(0, 1).repeat_interleave(maps.shape[-1] // kept.shape[-1], dim=-1)
+        errors = (stream.double() @ maps) * counted - _side_by_side(sample, part)
+        squares += errors.square_().sum(-2)
+    parts = squares.tensor_split(len(sample.targets), dim=-1)
+    rows = [_rows(name, one, sample.targets[name]) for name, one in zip(sample.targets, parts, strict=True)]
+    return pd.concat(rows, ignore_index=True)
 
 
 def _rows(name: str, squares: Float[Tensor, "layer time n_obs"], target: Target) -> pd.DataFrame:
@@ -122,7 +141,7 @@ def probe_run(
     """
     run, _ = read_run(weights)
     if in_context:
-        check_tokens(run.model.tokens)
+        check_measurable(run.model.tokens, run.task.context_length)
     model = load_model(run, weights)
     samples = {
         split: _sample(run, sequences, split, preconditioner, control) for split in ("evaluation", "probe_fit", "probe_score")

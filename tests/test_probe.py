@@ -1,0 +1,196 @@
+"""Probes against one least-squares problem at a time, targets against formulas, the in-context loss of a known algorithm."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stage_files import TASK, N, observations, sequences, trained, transformer
+
+from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.data.tokens import tokenise
+from mesaopt.errors import InputError
+from mesaopt.in_context import in_context_loss, queries
+from mesaopt.models.transformer import Transformer
+from mesaopt.probe import Sample, activations, fit, probe_run, read_preconditioner, score, solve
+from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.spec import Model, Theory
+from mesaopt.tables import check_table, write_table
+
+CHEBYSHEV = Preconditioned((1.0, 2.0), (0.0, 0.5), inverse_lam=0.1)
+T = TASK.context_length
+
+
+def sample(count, seed=0):
+    data = observations(count, seed).float()
+    return Sample(data, make_targets("linear", data, CHEBYSHEV))
+
+
+def residual_streams(model, data):
+    tokens = tokenise(data[:, :-1], model.model.tokens)[None]
+    return [stream[0].detach().double().numpy() for stream in model.activations(tokens)[1].values()]
+
+
+def naive(model, fitted, scored, name):
+    """mse and r2 (layer, t), one least-squares problem by SVD for each."""
+    x_fit, x_score = (residual_streams(model, one.observations) for one in (fitted, scored))
+    errors, explained = np.empty((2, len(x_fit), T))
+    for layer, t in np.ndindex(len(x_fit), T):
+        a, b = ((one.targets[name].values[:, t].numpy(), one.targets[name].kept[:, t].numpy()) for one in (fitted, scored))
+        solution = np.linalg.lstsq(x_fit[layer][a[1], t], a[0][a[1]], rcond=1e-6)[0]
+        values = b[0][b[1]]
+        squares = ((x_score[layer][b[1], t] @ solution - values) ** 2).sum(0)
+        errors[layer, t] = squares.sum() / (2 * b[1].sum())
+        explained[layer, t] = (1 - squares / ((values - values.mean(0)) ** 2).sum(0)).mean()
+    return errors, explained
+
+
+@pytest.mark.parametrize("kind", ["linear", "mesa", "raw"])
+def test_probes_equal_one_least_squares_problem_at_a_time(kind):
+    model, fitted, scored = transformer(kind), sample(90), sample(70, seed=1)
+    found = score(model, scored, fit(model, fitted))
+    assert not fitted.targets["preconditioned_input"].kept.all(), "leaving out must be part of what is compared"
+    for name in fitted.targets:
+        mse, r2 = naive(model, fitted, scored, name)
+        table = found[found["target"] == name].sort_values(["layer", "t"])
+        # absolute for what is decoded exactly: rounding of float32 activations
+        np.testing.assert_allclose(table["mse"].to_numpy().reshape(mse.shape), mse, rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(table["r2"].to_numpy().reshape(r2.shape), r2, rtol=1e-6, atol=1e-6)
+
+
+def test_solve_is_the_smallest_least_squares_solution_with_zero_and_repeated_channels():
+    x = observations(30)[:, 0]
+    x = torch.cat([torch.zeros_like(x), x, x], dim=-1)
+    y = observations(30, seed=1)[:, 0]
+    expected = torch.linalg.lstsq(x, y, driver="gelsd").solution
+    torch.testing.assert_close(solve(x.mT @ x, x.mT @ y), expected, rtol=1e-9, atol=1e-10)
+    assert solve(torch.zeros(3, 3).double(), torch.ones(3, 2).double()).abs().max() == 0
+
+
+def test_activations_come_in_chunks_of_sequences_layer_by_layer():
+    model, data = transformer("linear"), observations(10).float()
+    whole = np.stack(residual_streams(model, data))
+    for part, stream in activations(model, data, chunk=4):
+        np.testing.assert_allclose(stream.transpose(1, 2).numpy(), whole[:, part], rtol=1e-5, atol=1e-6)
+    assert part == slice(8, 12)
+
+
+def test_the_current_token_is_in_the_input_and_the_next_one_is_not():
+    table = score(transformer("linear"), sample(100, seed=1), fit(transformer("linear"), sample(200)))
+    at_input = table[table["layer"] == 0].groupby("target")
+    assert at_input["mse"].max()["current_token"] < 1e-12
+    assert at_input["r2"].min()["current_token"] > 1 - 1e-9
+    assert at_input["r2"].max()["next_token"] < 0.1
+
+
+def test_preconditioned_inputs_follow_the_formula_with_all_earlier_elements():
+    data = observations(40)
+    targets = make_targets("linear", data, CHEBYSHEV)
+    exact = targets["preconditioned_input_exact"].values
+    for b, t in np.ndindex(40, T):
+        S = data[b, :t].mT  # s_1 .. s_{t-1} for position t + 1
+        expected = torch.linalg.solve(S @ S.mT + 0.1 * torch.eye(N).double(), data[b, t])
+        torch.testing.assert_close(exact[b, t], expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(targets["preconditioned_input"].values, CHEBYSHEV.preconditioned_inputs(data[:, :-1]))
+    torch.testing.assert_close(targets["next_token"].values, data[:, 1:])
+
+
+def test_large_targets_are_left_out_one_sided_and_by_position():
+    kept = make_targets("linear", observations(200), CHEBYSHEV)["preconditioned_input_exact"]
+    norms = kept.values.norm(dim=-1)
+    for t in range(T):
+        column = norms[:, t].numpy()
+        np.testing.assert_array_equal(kept.kept[:, t].numpy(), column <= column.mean() + 2 * column.std())
+    assert 0.8 < kept.kept.double().mean() < 1
+
+
+def test_contracting_sequences_at_their_bound_do_not_count_for_the_next_token():
+    data = observations(20)
+    data[3, 5, 1], data[4, 6, 0] = 2.0, -2.0
+    kept = make_targets("contracting", data, CHEBYSHEV)["next_token"].kept
+    np.testing.assert_array_equal(kept.numpy(), (data[:, 1:] < 2).all(-1).numpy())
+    assert not kept[3, 4]  # the bound is reached by what position 5 predicts
+    assert make_targets("linear", data, CHEBYSHEV)["next_token"].kept.all()
+
+
+def test_left_out_sequences_change_nothing():
+    fitted, model = sample(60), transformer("linear")
+    values, kept = observations(60, seed=5)[:, 1:], torch.ones(60, T, dtype=torch.bool)
+    kept[::3] = False
+    wild = torch.where(kept[..., None], values, 1e6)
+    few = Sample(fitted.observations[kept[:, 0]], {"next_token": Target(values[kept[:, 0]], torch.ones(40, T, dtype=torch.bool))})
+    all_but = Sample(fitted.observations, {"next_token": Target(wild, kept)})
+    found, expected = (score(model, one, fit(model, one)) for one in (all_but, few))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-8)
+
+
+def test_shuffled_targets_cannot_be_decoded_from_other_sequences():
+    fitted, scored = sample(300), sample(200, seed=1)
+    control = [Sample(one.observations, shuffled(dict(one.targets))) for one in (fitted, scored)]
+    table = score(transformer("linear"), control[1], fit(transformer("linear"), control[0]))
+    assert set(table["target"]) == {f"shuffled_{name}" for name in fitted.targets}
+    assert table["r2"].max() < 0.05
+
+
+def test_the_table_has_both_splits_and_held_out_errors_are_larger(tmp_path):
+    weights = trained(tmp_path, "linear")
+    data = sequences(tmp_path, evaluation=30, probe_fit=200, probe_score=200)
+    table, in_context = probe_run(weights, data, CHEBYSHEV, control=True, in_context=True)
+    check_table(table, "probes", "probes")
+    check_table(in_context, "in_context", "in_context")
+    assert len(table) == 2 * 8 * 3 * T  # splits, targets with their controls, layers with the input, positions
+    assert set(in_context["t"]) == {T - 1} and in_context["layer"].tolist() == [0, 1, 2]
+    mean = table[table["target"] == "next_token"].groupby("split")["mse"].mean()
+    assert mean["in_sample"] < mean["held_out"]
+
+
+def test_parameters_of_another_algorithm_are_refused(tmp_path):
+    gd = Theory("linear/gd1", TASK, "gd", steps=1, lr=0.1)
+    with pytest.raises(InputError, match="linear/gd1: probes need the parameters of a chebyshev algorithm"):
+        read_preconditioner(gd, tmp_path / "absent.parquet")
+
+
+def test_targets_use_all_pairs_even_if_the_curves_do_not(tmp_path):
+    lagged = Theory("linear/p", TASK, "chebyshev", steps=1, lr=0.1, n_steps=2, inverse_lam=0.1, form="published", lag=1)
+    rows = [("alpha", 0, 1.0), ("alpha", 1, 2.0), ("beta", 0, 0.0), ("beta", 1, 0.5)]
+    write_table(pd.DataFrame(rows, columns=["parameter", "step", "value"]), "parameters", tmp_path / "p.parquet")
+    found = read_preconditioner(lagged, tmp_path / "p.parquet")
+    assert found == Preconditioned((1.0, 2.0), (0.0, 0.5), 0.1, "published", lag=0)
+
+
+def test_queries_put_an_element_without_a_past_behind_the_context():
+    inputs = observations(3)[:, :-1]
+    tokens = tokenise(inputs, "constructed")
+    found = queries(inputs, "constructed")
+    assert found.shape == (3, T - 2, T, 4 * N)
+    for i in range(T - 2):
+        torch.testing.assert_close(found[:, i, :-1], tokens[:, :-1])
+        zero = torch.zeros(3, N).double()
+        torch.testing.assert_close(found[:, i, -1], torch.cat([zero, inputs[:, i], inputs[:, i], zero], dim=-1))
+
+
+def test_in_context_loss_of_a_gradient_step_is_that_of_its_matrix():
+    """A layer with the weights of one gradient step: Phi is known, and so is its loss on the pairs of the context."""
+    eta, eye, zero = 0.05, torch.eye(N), torch.zeros(N, N)
+    model = Transformer(Model(("linear",), "constructed", 4 * N, n_heads=1, d_head=N, init_std=0.1), N)
+    model.load_seeds([{
+        "layers.0.W_K": torch.cat([zero, zero, zero, eye], 1)[None],
+        "layers.0.W_Q": torch.cat([zero, zero, eye, zero], 1)[None],
+        "layers.0.W_V": torch.cat([zero, zero, eye, zero], 1)[None],
+        "layers.0.W_O": torch.cat([eta * eye, zero, zero, zero], 0)[None],
+    }])  # fmt: skip
+    data = observations(5)
+    readout = torch.cat([eye, zero, zero, zero]).double()
+    found = in_context_loss(model, data.float(), torch.stack([readout, readout]))
+    losses = []
+    for s in data:
+        past, future = s[: T - 2], s[1 : T - 1]
+        Phi = eta * future.mT @ past
+        losses.append(0.5 * (future - past @ Phi.mT).square().sum(-1).mean())
+    assert found[1].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
+    # before the layer nothing is predicted
+    assert found[0].item() == pytest.approx(0.5 * data[:, 1 : T - 1].square().sum(-1).mean().item(), rel=1e-6)
+
+
+def test_raw_tokens_are_refused_before_anything_is_computed(tmp_path):
+    with pytest.raises(InputError, match="constructed tokens only"):
+        probe_run(trained(tmp_path, "raw"), tmp_path / "absent.parquet", CHEBYSHEV, in_context=True)
