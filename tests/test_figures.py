@@ -1,5 +1,6 @@
 """Pictures from tables: what is drawn, how it may be styled, and that the same input gives the same file."""
 
+import functools
 import json
 import re
 import subprocess
@@ -37,11 +38,17 @@ def tables(tmp_path_factory):
 
 def page(tables, name, rows=None, **options):
     """The figure as a matplotlib figure, and its axes by panel title."""
-    rows = read_table(tables / f"{name}.parquet", "figure") if rows is None else rows
+    if rows is None:
+        return _page_of_file(tables, name, tuple(options.items()))
     chosen = Style.from_dict(options)
     with mpl.rc_context(style.settings(chosen)):
         made = compose(figure(name), rows, read_json(tables / f"{name}.json"), chosen)
     return made, {axes.get_title(): axes for axes in made.axes}
+
+
+@functools.cache
+def _page_of_file(tables, name, options):
+    return page(tables, name, read_table(tables / f"{name}.parquet", "figure"), **dict(options))
 
 
 def lines(axes):
