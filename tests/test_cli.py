@@ -102,18 +102,7 @@ def test_from_sequences_to_probes(capsys, tmp_path):
     parameters = ["--parameters", tmp_path / "parameters.parquet"]
     made = ["--probes", tmp_path / "probes.parquet", "--in-context", tmp_path / "in_context.parquet"]
     for arguments in (
-        [
-            "data",
-            "--task",
-            tmp_path / "task.json",
-            "--seed",
-            1,
-            "--counts",
-            *counts,
-            *data,
-            "--systems",
-            tmp_path / "systems.parquet",
-        ],
+        ["data", "--task", tmp_path / "task.json", "--seed", 1, "--counts", *counts, *data, *systems],
         ["learn", "--spec", THEORY.to_json(), "--seed", 1, "--out", parameters[1]],
         ["evaluate", *weights, *data, "--name", "LSA-2", "--out", tmp_path / "loss.parquet"],
         ["evaluate-theory", "--spec", THEORY.to_json(), *parameters, *data, "--name", "P", "--out", tmp_path / "theory.parquet"],
