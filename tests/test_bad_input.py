@@ -136,7 +136,9 @@ def test_damaged_tables_are_refused(clone: Path, how: str) -> None:
     damage(sequences, how)
     before = content(clone)
     weights = results / "runs/linear/lsa-d1-weights/seed-1/weights.safetensors"
-    done = stage("evaluate", "--weights", weights, "--sequences", sequences, "--name", "LSA-1", "--out", weights.parent / "loss.parquet")
+    done = stage(
+        "evaluate", "--weights", weights, "--sequences", sequences, "--name", "LSA-1", "--out", weights.parent / "loss.parquet"
+    )
     assert done.returncode == 1
     assert "seed-1.parquet" in the_one_line(done.stderr)
     assert content(clone) == before
@@ -147,7 +149,15 @@ def test_damaged_weights_are_refused(clone: Path, how: str) -> None:
     weights = clone / "results/smoke/runs/linear/lsa-d1-weights/seed-1/weights.safetensors"
     damage(weights, how)
     before = content(clone)
-    done = stage("extract", "--weights", weights, "--out", weights.parent / "weights.parquet", "--structure", weights.parent / "structure.parquet")
+    done = stage(
+        "extract",
+        "--weights",
+        weights,
+        "--out",
+        weights.parent / "weights.parquet",
+        "--structure",
+        weights.parent / "structure.parquet",
+    )
     assert done.returncode == 1
     assert "weights.safetensors" in the_one_line(done.stderr)
     assert content(clone) == before
@@ -163,7 +173,14 @@ def test_a_damaged_table_stops_the_workflow_with_one_line(clone: Path) -> None:
 def test_a_diverging_run_names_step_and_seed_and_keeps_its_history(clone: Path) -> None:
     setting = "runs={linear/lsa-d2: {training: {lr: 1e6, steps: 40}}}"
     output = snakemake(
-        clone, "results/smoke/runs/linear/lsa-d2/seed-11/history.parquet", "--config", "scale=smoke", setting, "--retries", "2", succeed=False
+        clone,
+        "results/smoke/runs/linear/lsa-d2/seed-11/history.parquet",
+        "--config",
+        "scale=smoke",
+        setting,
+        "--retries",
+        "2",
+        succeed=False,
     )
     line = the_one_line(output)
     assert "linear/lsa-d2" in line

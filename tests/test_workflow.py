@@ -119,5 +119,3 @@ def test_every_scale_has_a_complete_plan(built: Path) -> None:
     for scale in ("paper", "laptop", "smoke"):
         jobs = planned(built, "results/paper/figures/fig3.pdf" if scale == "paper" else "all", "--config", f"scale={scale}")
         assert jobs["train"] >= 20 if scale == "paper" else jobs["train"] >= 10
-
-

@@ -34,7 +34,13 @@ def environment() -> dict[str, str]:
 def snakemake(folder: Path, *arguments: str, succeed: bool = True) -> str:
     """Output of `snakemake ARGUMENTS` in `folder`; its exit status must be 0, or not 0 with `succeed=False`."""
     done = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=600,
     )
     assert (done.returncode == 0) == succeed, done.stdout
     return done.stdout

@@ -7,6 +7,7 @@ from mesaopt.errors import InputError
 _LAYERS = {"lsa": "LSA", "mesa": "Mesa"}
 _ALGORITHMS = {
     "gd1": "GD-1",
+    "gd1-learned": "GD-1, learned",
     "proposition2": "Proposition 2",
     "proposition2-published": "Proposition 2 (published form)",
     "lsq": "LSQ",
