@@ -67,12 +67,13 @@ def _discard(path: Path, why: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, what: str, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
+def exclusive(folder: Path, what: str, patience: float | None = None) -> Iterator[None]:
     """Hold the only lock on `folder` (made if missing), so that no two processes train the same thing.
 
     The lock ends with the process, however it ends. The folder goes when it is empty afterwards. Raises `InputError` naming
-    `what` when another process holds the lock for longer than `patience` seconds.
+    `what` when another process holds the lock for longer than `patience` seconds (default `LOCK_PATIENCE_SECONDS`).
     """
+    patience = LOCK_PATIENCE_SECONDS if patience is None else patience
     path = folder / "lock"
     handle = _acquire(path, what, time.monotonic() + patience)
     try:

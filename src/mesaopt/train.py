@@ -181,10 +181,12 @@ def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: Backen
     observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device)
     inputs, targets = inputs_targets(observations)
     losses = backend.loss_and_gradients(state.model, tokenise(inputs, run.model.tokens), targets)
-    torch.nn.utils.clip_grad_value_(state.model.parameters(), GRADIENT_CLIP)
+    for parameter in state.model.parameters():
+        assert parameter.grad is not None
+        parameter.grad.clamp_(-GRADIENT_CLIP, GRADIENT_CLIP)
     horizon = training.horizon or training.steps
-    state.optimizer.param_groups[0]["lr"] = learning_rate(state.step, training.lr, training.warmup, horizon, training.final_lr)
-    state.optimizer.step()
+    lr = learning_rate(state.step, training.lr, training.warmup, horizon, training.final_lr)
+    state.optimizer.update(state.step, lr)
     state.step += 1
     state.train_losses = losses
     return losses

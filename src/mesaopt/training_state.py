@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mesaopt.models.transformer import Transformer, initialise
+from mesaopt.optimizer import AdamW
 from mesaopt.spec import Run
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -27,21 +26,17 @@ class TrainingState:
     """State after `step` updates of all stacked seeds. `snapshots` holds stacked weights by step, on the CPU."""
 
     model: Transformer
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     step: int = 0
     train_losses: Tensor | None = None
     history: list[Record] = field(default_factory=list)
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def initial(cls, run: Run, seeds: Sequence[int], device: str) -> Self:
+    def initial(cls, run: Run, seeds: Sequence[int], device: str) -> "TrainingState":
         """Step 0: freshly drawn weights, one member of the pack per seed."""
         model = initialise(run.model, run.task.n_obs, seeds).to(device)
-        training = run.training
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=training.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=training.weight_decay, fused=True
-        )
-        return cls(model, optimizer)
+        return cls(model, AdamW(dict(model.named_parameters()), run.training.weight_decay))
 
     def take_snapshot(self) -> None:
         self.snapshots[self.step] = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters()}
@@ -53,10 +48,7 @@ class TrainingState:
             "history": [[record.step, record.train, record.test] for record in self.history],
         }
         tensors: dict[str, Tensor] = {f"weights/{name}": parameter for name, parameter in self.model.named_parameters()}
-        for name, parameter in self.model.named_parameters():
-            tensors |= {
-                f"{moment}/{name}": value for moment, value in self.optimizer.state[parameter].items() if moment in _MOMENTS
-            }
+        tensors |= self.optimizer.to_tensors()
         for step, snapshot in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in snapshot.items()}
         if self.train_losses is not None:
@@ -67,13 +59,10 @@ class TrainingState:
         """Become the state that `to_checkpoint` was called on, bit for bit."""
         self.step, self.train_losses = values["step"], tensors.get("train_losses")
         self.history = [Record(*row) for row in values["history"]]
-        moments = {}
         with torch.no_grad():
-            for index, (name, parameter) in enumerate(self.model.named_parameters()):
+            for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"weights/{name}"])
-                moments[index] = {moment: tensors[f"{moment}/{name}"] for moment in _MOMENTS}
-                moments[index]["step"] = torch.tensor(float(self.step))
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.optimizer.restore(tensors)
         self.snapshots = {}
         for key, value in tensors.items():
             if key.startswith("snapshot/"):
