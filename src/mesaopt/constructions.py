@@ -57,8 +57,8 @@ def proposition_1(eta: float, w_0: float, n_obs: int) -> Construction:
 def proposition_2(alphas: Sequence[float], betas: Sequence[float], inverse_lam: float, n_obs: int) -> Construction:
     """K Richardson steps and one gradient step as K + 1 layers.
 
-    x_{k+1} = x_k + alpha_k (s_t - A x_k) + beta_k (x_k - x_{k-1}) from x_0 = lam s_t, where A = S S^T + I/lam, S = (s_1 .. s_{t-1}),
-    is not divided by its norm; the prediction is sum_{t'<t} s_{t'+1} s_{t'}^T x_K.
+    x_{k+1} = x_k + alpha_k (s_t - A x_k) + beta_k (x_k - x_{k-1}) from x_0 = lam s_t, where A = S S^T + I/lam is not divided by
+    its norm and S = (s_1 .. s_{t-1}); the prediction is sum_{t'<t} s_{t'+1} s_{t'}^T x_K.
 
     Tokens are (0, lam s_t, s_t, s_{t-1}, -lam s_t, 0), the last block only if some beta acts. Attention can add multiples of
     S S^T q to a block, but cannot rescale one, as the term x_k / lam asks. From x_0 = lam s_t on, all residuals are s_t - A x_k =
@@ -72,15 +72,16 @@ def proposition_2(alphas: Sequence[float], betas: Sequence[float], inverse_lam: 
     if len(alphas) != len(betas) or inverse_lam <= 0:
         raise InputError("Proposition 2 needs as many alphas as betas and a positive inverse_lam")
     momentum = any(betas[1:])
-    n_blocks, layers, undo = 6 if momentum else 5, [], torch.eye(2 if momentum else 1, dtype=torch.float64)
+    n_blocks, layers, do = 6 if momentum else 5, [], torch.eye(2 if momentum else 1, dtype=torch.float64)
+    undo = do
     for k, (alpha, beta) in enumerate(zip(alphas, betas, strict=True)):
-        step = _pointwise(alpha, beta if k else 1.0, inverse_lam, momentum)
         # y_k in terms of the last blocks
-        query = (torch.tensor([alpha, beta], dtype=torch.float64)[: len(undo)] @ undo).tolist()
-        undo = step @ undo
-        if not torch.linalg.det(undo).abs() > 0:
+        query = (torch.tensor([alpha, beta], dtype=torch.float64)[: len(do)] @ do).tolist()
+        step = _pointwise(alpha, beta if k else 1.0, inverse_lam, momentum)
+        if (beta if momentum and k else 1 - alpha * inverse_lam) == 0:
             raise InputError(f"step {k}: alpha {alpha}, beta {beta} cannot be written as attention weights")
-        change = (-torch.linalg.inv(undo)[:, 0]).tolist()
+        do, undo = step @ do, undo @ torch.linalg.inv(step)
+        change = (-undo[:, 0]).tolist()
         layers.append(_layer(_from(4, query), {3: 1.0}, {3: 1.0}, {1: 1.0, **_from(4, change)}, n_blocks, n_obs))
     layers.append(_layer({1: 1.0}, {3: 1.0}, {2: 1.0}, {0: 1.0}, n_blocks, n_obs))
 

@@ -92,10 +92,18 @@ class _Mesa(torch.autograd.Function):
             _later_to_earlier(k[lanes], v[lanes], keep, grad[lanes], (grad_q[lanes], grad_k[lanes], grad_v[lanes]))
         if forget is None:
             return grad_q, grad_k, grad_v, grad_lam, None
-        # m_{t',t} depends on log forget through a sum from t'+1 to t: what rows receive, less what columns receive
-        rows = (grad * answers).sum(-1) - (grad_q * q).sum(-1)
-        columns = ((grad_k * k).sum(-1) + (grad_v * v).sum(-1)) / 2
-        return grad_q, grad_k, grad_v, grad_lam, (rows - columns).flip(-1).cumsum(-1).flip(-1) / forget
+        # m_{t',t} = exp(c_t - c_{t'}) with c_t = log(forget_1 .. forget_t): what all t' send to t, less what t sends
+        sent = _dots(grad_k, k) + _dots(grad_v, v)
+        received = (_dots(grad, answers) - _dots(grad_q, q) - sent / 2).flip(-1).cumsum(-1).flip(-1)
+        return grad_q, grad_k, grad_v, grad_lam, received / forget
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """a_t . b_t at every position, without an array as long as a."""
+    out = a.new_empty(a.shape[:2])
+    for part in parts(a, None):
+        out[part.at] = (a[part.at] * b[part.at]).sum(-1)
+    return out
 
 
 def _adjoint(q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,7 +126,7 @@ def _later_to_earlier(k: Tensor, v: Tensor, forget: Tensor | None, grad: Tensor,
     """
     l, x, grad_v = grads
     later = None
-    for part in reversed(list(parts(k, forget))):
+    for part in parts(k, forget, backwards=True):
         past = x[part.at].clone()
         h, w = torch.cat([grad[part.at], -l[part.at]], -1), torch.cat([v[part.at], k[part.at]], -1)
         of_v, of_k = part.gather(h, past, k[part.at], later).split([v.shape[-1], k.shape[-1]], -1)

@@ -95,9 +95,10 @@ class Part:
         return own if after is None else own + self.total[..., None, None] * after
 
 
-def parts(k: Tensor, forget: Tensor | None) -> Iterator[Part]:
-    """All positions in order; `forget` is (lane, time)."""
-    for start in range(0, k.shape[1], PART):
+def parts(k: Tensor, forget: Tensor | None, backwards: bool = False) -> Iterator[Part]:
+    """All positions, from earlier to later or backwards, one part in memory at a time; `forget` is (lane, time)."""
+    starts = range(0, k.shape[1], PART)
+    for start in reversed(starts) if backwards else starts:
         yield Part(slice(start, start + PART), k, forget)
 
 
