@@ -29,9 +29,11 @@ def stop(error):
     raise SystemExit(f"mesaopt: error: {error}")
 
 
+config = configuration.typed(config)
 try:
     EXPERIMENTS, SCALES = (
-        configuration.read_yaml(Path(workflow.basedir, "config", f"{name}.yaml")) for name in ("experiments", "scales")
+        configuration.typed(configuration.read_yaml(Path(workflow.basedir, "config", f"{name}.yaml")))
+        for name in ("experiments", "scales")
     )
     configuration.check(
         config,
