@@ -12,8 +12,9 @@ from mesaopt.models.transformer import Transformer
 from mesaopt.native.backend import NativeBackend, available
 from mesaopt.spec import Run
 
-#: sequences at a time on a CPU, so that the working set of forward and backward stays in cache
-CPU_MICRO_BATCH = 32
+#: sequences at a time on a CPU, so that the working set of forward and backward stays in cache; the mesa-layer's recursion works
+#: on one small matrix per sequence and head at every position, and needs more of them at a time to be worth the calls
+CPU_MICRO_BATCH, CPU_MICRO_BATCH_MESA = 64, 128
 
 
 @runtime_checkable
@@ -62,7 +63,7 @@ class TorchBackend:
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
         batch, time = targets.shape[1:3]
-        size = self.micro_batch or (CPU_MICRO_BATCH if tokens.device.type == "cpu" else batch)
+        size = self.micro_batch or _micro_batch(model, tokens.device.type) or batch
         total = targets.new_zeros(len(targets))
         for part, target in zip(tokens.split(size, dim=1), targets.split(size, dim=1), strict=True):
             losses = (model(part) - target).square().sum(dim=(1, 2, 3)) / (2 * batch * time)
@@ -70,6 +71,12 @@ class TorchBackend:
                 losses.sum().backward()  # the seeds share no parameter, so each gets the gradient of its own loss
             total += losses.detach()
         return total
+
+
+def _micro_batch(model: Transformer, device: str) -> int | None:
+    if device != "cpu":
+        return None
+    return CPU_MICRO_BATCH_MESA if "mesa" in model.model.layers else CPU_MICRO_BATCH
 
 
 def choose(name: str, run: Run, device: str) -> Backend:

@@ -21,8 +21,8 @@ from torch import Tensor
 from mesaopt.errors import InputError
 from mesaopt.tables import atomic_path
 
-#: a process that was killed a moment ago may still hold its lock
-LOCK_PATIENCE_SECONDS = 5.0
+#: a process that was killed a moment ago may still hold its lock, and the trainer of a killed workflow may be about to finish
+LOCK_PATIENCE_SECONDS = 15.0
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
