@@ -48,7 +48,8 @@ def typed(value: Any) -> Any:
 
 def check(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
     """Raise `InputError` for the first thing in `values` that the JSON schema refuses."""
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda error: list(map(str, error.absolute_path)))
+    found = jsonschema.Draft202012Validator(schema).iter_errors(values)
+    errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         raise InputError(_one_line(errors[0], where))
 
