@@ -99,7 +99,12 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
     spec = model.model
     if reason := unsupported(spec):
         raise InputError(reason)
+    if model.pack != 1:
+        raise InputError(f"the native backend takes one seed at a time, not {model.pack}")
     batch, time = tokens.shape[1:3]
+    width = model.n_obs if spec.tokens == "raw" else spec.d_model
+    if tokens.shape != (1, batch, time, width) or targets.shape != (1, batch, time, model.n_obs):
+        raise InputError(f"tokens {tuple(tokens.shape)} and targets {tuple(targets.shape)} do not fit the model")
     try:
         kernel = library(_shape(spec, model.n_obs, time))
     except BuildError as error:
@@ -111,7 +116,6 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
     for tensor in (tokens, targets, *inputs, *(gradients or ())):
         _check(tensor)
     kinds = (ctypes.c_int * len(spec.layers))(*(LAYERS.index(layer) for layer in spec.layers))
-    kernel.mesaopt_loss.restype = ctypes.c_double
     loss = kernel.mesaopt_loss(
         len(spec.layers),
         kinds,

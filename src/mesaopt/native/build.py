@@ -20,7 +20,11 @@ SOURCE = Path(__file__).with_name("kernel.cpp")
 COMPILERS = ("g++", "clang++", "c++")
 #: no -ffast-math: NaN and infinity must come through, and `exponential` relies on the order of its additions
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
-TARGET_FLAGS = {"x86_64": ("-march=native", "-mprefer-vector-width=512"), "aarch64": ("-mcpu=native",), "arm64": ("-mcpu=native",)}
+TARGET_FLAGS = {
+    "x86_64": ("-march=native", "-mprefer-vector-width=512"),
+    "aarch64": ("-mcpu=native",),
+    "arm64": ("-mcpu=native",),
+}
 
 
 class BuildError(Exception):
@@ -55,9 +59,11 @@ def library(shape: Shape) -> ctypes.CDLL:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _compile(command, path)
-        return ctypes.CDLL(str(path))
+        kernel = ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f"cannot build or load the native kernel: {error}") from None
+    kernel.mesaopt_loss.restype = ctypes.c_double
+    return kernel
 
 
 def cache_folder() -> Path:

@@ -24,13 +24,13 @@
 #include <vector>
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16, TILE_M = 5, TILE_N = 4, MESA_ROWS = 5;  // 32 registers
+constexpr int LANES = 16, TILE_M = 5, TILE_N = 4, MESA_ROWS = 4;  // 32 registers
 #elif defined(__AVX__)
-constexpr int LANES = 8, TILE_M = 3, TILE_N = 4, MESA_ROWS = 3;  // 16 registers
+constexpr int LANES = 8, TILE_M = 3, TILE_N = 4, MESA_ROWS = 2;  // 16 registers
 #elif defined(__aarch64__)
-constexpr int LANES = 4, TILE_M = 5, TILE_N = 4, MESA_ROWS = 5;  // 32 registers
+constexpr int LANES = 4, TILE_M = 5, TILE_N = 4, MESA_ROWS = 4;  // 32 registers
 #else
-constexpr int LANES = 4, TILE_M = 3, TILE_N = 4, MESA_ROWS = 3;
+constexpr int LANES = 4, TILE_M = 3, TILE_N = 4, MESA_ROWS = 2;
 #endif
 constexpr int BLOCK = 4, INNER = 64;
 constexpr bool KEEP_SCORES = T <= 256;  // longer contexts compute the scores again in the backward pass
@@ -53,7 +53,9 @@ typedef int32_t I __attribute__((vector_size(4 * LANES)));
 typedef int32_t Int4 __attribute__((vector_size(16)));
 #endif
 // Keeps a loaded vector in a register; compilers would rather load it again for each use, and loads are what limits the tiles.
-#if defined(__x86_64__)
+#if defined(__AVX512F__)
+#define HOLD(v) asm("" : "+v"(v))
+#elif defined(__x86_64__)
 #define HOLD(v) asm("" : "+x"(v))
 #elif defined(__aarch64__)
 #define HOLD(v) asm("" : "+w"(v))
@@ -285,7 +287,10 @@ static void mesa(const V* k, const V* q, float lam, V* r, V* state) {
             V a[rows.value] = {}, b[rows.value] = {}, step[rows.value];
             UNROLL for (int i = 0; i < rows.value; i++) step[i] = c[m + i];
             for (int j = 0; j < D; j++) {
-                const V u_j = before[j], k_j = k[j], q_j = q[j];
+                V u_j = before[j], k_j = k[j], q_j = q[j];
+                HOLD(u_j);
+                HOLD(k_j);
+                HOLD(q_j);
                 UNROLL for (int i = 0; i < rows.value; i++) {
                     const V x = state[(m + i) * D + j] - step[i] * u_j;
                     state[(m + i) * D + j] = x;

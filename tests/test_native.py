@@ -1,0 +1,265 @@
+"""The native kernel computes what the PyTorch model computes in float64, for every shape it claims to support."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from mesaopt.backends import Backend, TorchBackend
+from mesaopt.data.sequences import generate, inputs_targets
+from mesaopt.data.tokens import tokenise
+from mesaopt.errors import InputError
+from mesaopt.models.transformer import Transformer, initialise
+from mesaopt.native import build
+from mesaopt.native.backend import NativeBackend, available
+from mesaopt.spec import LAYERS, Model, Run, Task, Training
+
+#: norm-relative errors against float64
+TOLERANCE, MESA_TOLERANCE = 1e-6, 1e-5
+#: (time, d_head, d_model, n_obs): what is compiled in the ordinary tests; 67 is longer than one inner block of the kernel
+CONSTRUCTED = ((1, 1, 4, 1), (50, 20, 40, 10))
+RAW = ((13, 7, 11, 5), (67, 4, 6, 3))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels(tmp_path_factory: pytest.TempPathFactory):
+    """Compiles into a folder of its own, once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiler(kernels: None) -> None:
+    try:
+        build.compiler()
+    except build.BuildError as error:
+        pytest.skip(f"THE NATIVE KERNEL IS NOT TESTED: {error}")
+
+
+@st.composite
+def models(draw, shapes=None):
+    """Settings of a model, n_obs, context length and batch size; any mix of layers, heads, clip, positions and initial scale."""
+    raw = draw(st.booleans())
+    time, d_head, d_model, n_obs = draw(shapes or st.sampled_from(RAW if raw else CONSTRUCTED))
+    d_model = d_model if raw else 4 * n_obs
+    model = dict(
+        layers=tuple(draw(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3))),
+        tokens="raw" if raw else "constructed",
+        d_model=d_model,
+        n_heads=draw(st.integers(1, 3)),
+        d_head=d_head,
+        init_std=draw(st.sampled_from([2e-4, 0.05])),
+        clip=draw(st.sampled_from([None, 0.06 if raw else 0.7])),
+        d_pe=draw(st.integers(0, 6)) if raw else 0,
+    )
+    return model, n_obs, time, draw(st.integers(1, 19))
+
+
+def batch(model: Model, n_obs: int, time: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and targets of the linear task."""
+    task = Task(name="linear", n_state=n_obs, n_obs=n_obs, context_length=time)
+    inputs, targets = inputs_targets(generate(task, size, np.random.default_rng(time + size)).observations)
+    return tokenise(inputs, model.tokens)[None], targets[None].contiguous()
+
+
+def reference(weights: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Transformer]:
+    """Loss and gradients by automatic differentiation in float64."""
+    double = Transformer(weights.model, weights.n_obs).double()
+    double.load_state_dict(weights.state_dict())
+    loss = (double(tokens.double()) - targets.double()).square().sum() / (2 * tokens.shape[1] * tokens.shape[2])
+    loss.backward()
+    return loss.detach(), double
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm()) if expected.norm() > 0 else float(found.norm())
+
+
+def gradient_errors(backend: Backend, weights: Transformer, data: tuple, double: Transformer) -> dict[str, float]:
+    backend.loss_and_gradients(weights, *data)
+    pairs = zip(weights.named_parameters(), double.parameters(), strict=True)
+    return {name: relative_error(found.grad, parameter.grad) for (name, found), parameter in pairs}
+
+
+def clip_is_ambiguous(weights: Transformer, data: tuple) -> bool:
+    """Whether rounding decides if some channel is clipped: then the gradient depends on a slight change of the clip."""
+
+    def gradient(clip: float) -> torch.Tensor:
+        other = Transformer(dataclasses.replace(weights.model, clip=clip), weights.n_obs)
+        other.load_state_dict(weights.state_dict())
+        return torch.cat([parameter.grad.flatten() for parameter in reference(other, *data)[1].parameters()])
+
+    clip = weights.model.clip
+    return clip is not None and relative_error(gradient(clip * (1 - 1e-6)), gradient(clip * (1 + 1e-6))) > 1e-5
+
+
+def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> None:
+    """Where the gradient cancels so much that PyTorch in float32 misses the tolerance too, ten times its error is allowed."""
+    model = Model(**settings)
+    weights = initialise(model, n_obs, [time])
+    data = batch(model, n_obs, time, size)
+    assume(not clip_is_ambiguous(weights, data))
+    expected, double = reference(weights, *data)
+    losses = NativeBackend().loss(weights, *data)
+    assert relative_error(losses[0], expected) < TOLERANCE
+    allowed = 10 * max(gradient_errors(TorchBackend(), weights, data, double).values())
+    allowed = max(allowed, MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE)
+    errors = gradient_errors(NativeBackend(), weights, data, double)
+    assert {name: error for name, error in errors.items() if error > allowed} == {}
+    assert torch.equal(NativeBackend().loss_and_gradients(weights, *data), losses)
+
+
+PAPER_MODELS = {
+    "LSA-1": {"layers": ("linear",), "n_heads": 2, "clip": 4.0},
+    "LSA-6": {"layers": ("linear",) * 6, "n_heads": 4, "clip": 4.0},
+    "Mesa-1": {"layers": ("mesa",), "n_heads": 4, "clip": 4.0},
+    "Softmax-7": {"layers": ("softmax",) * 7, "n_heads": 4, "d_pe": 40},
+    "Hybrid-mesa": {"layers": ("softmax", "mesa"), "n_heads": 4, "d_pe": 40, "clip": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", PAPER_MODELS)
+def test_models_of_the_paper_equal_float64(name):
+    settings = PAPER_MODELS[name]
+    raw = "d_pe" in settings
+    model = Model(d_model=40, d_head=20, tokens="raw" if raw else "constructed", init_std=0.05 if raw else 2e-4, **settings)
+    weights, data = initialise(model, 10, [1]), batch(model, 10, 50, 37)
+    errors = gradient_errors(NativeBackend(), weights, data, reference(weights, *data)[1])
+    assert max(errors.values()) < (MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE), errors
+
+
+@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(models())
+def test_loss_and_gradients_equal_float64(case):
+    check_against_float64(*case)
+
+
+@pytest.mark.long
+@settings(deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    models(
+        st.tuples(st.integers(1, 70), st.integers(1, 24), st.integers(1, 45), st.integers(1, 12)).filter(lambda s: s[3] <= s[2])
+    )
+)
+def test_any_shape(case):
+    check_against_float64(*case)
+
+
+@pytest.mark.long
+def test_context_too_long_to_keep_the_scores():
+    model = dict(layers=LAYERS, tokens="raw", d_model=6, n_heads=2, d_head=4, init_std=0.05, d_pe=4)
+    check_against_float64(model, 3, 300, 9)
+
+
+def lsa(**changes) -> Model:
+    settings = {
+        "layers": ("linear",),
+        "tokens": "constructed",
+        "d_model": 40,
+        "n_heads": 2,
+        "d_head": 20,
+        "init_std": 2e-4,
+        "clip": 4.0,
+    }
+    return Model(**(settings | changes))
+
+
+def run(model: Model) -> Run:
+    return Run(name="test/run", task=Task(name="linear"), model=model, training=Training(lr=1e-3, steps=1))
+
+
+def test_gradients_are_replaced_and_repeat_bit_for_bit():
+    weights = initialise(lsa(layers=("linear", "mesa")), 10, [1])
+    tokens, targets = batch(weights.model, 10, 50, 11)
+    NativeBackend().loss_and_gradients(weights, tokens, targets)
+    first = [parameter.grad.clone() for parameter in weights.parameters()]
+    NativeBackend().loss_and_gradients(weights, tokens, targets)
+    assert all(torch.equal(old, new.grad) for old, new in zip(first, weights.parameters(), strict=True))
+
+
+def test_lam_below_its_floor():
+    weights = initialise(lsa(layers=("mesa",)), 10, [1])
+    weights.layers[0].lam.data = torch.tensor([[-0.3, 0.5]])
+    tokens, targets = batch(weights.model, 10, 50, 8)
+    losses = NativeBackend().loss_and_gradients(weights, tokens, targets)
+    expected, double = reference(weights, tokens, targets)
+    assert relative_error(losses[0], expected) < TOLERANCE
+    assert relative_error(weights.layers[0].lam.grad, double.layers[0].lam.grad) < MESA_TOLERANCE
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_nan_and_infinity_come_through(bad, layer):
+    weights = initialise(lsa(layers=(layer, "linear"), clip=None), 10, [1])
+    tokens, targets = batch(weights.model, 10, 50, 9)
+    tokens[0, 8, 20, 3] = bad
+    assert not torch.isfinite(NativeBackend().loss_and_gradients(weights, tokens, targets)).any()
+    assert any(not torch.isfinite(parameter.grad).all() for parameter in weights.parameters())
+    clipped = initialise(lsa(layers=(layer,)), 10, [1])
+    clipped.layers[0].W_V.data[0, 0, 0, 0] = math.nan
+    assert NativeBackend().loss(clipped, *batch(clipped.model, 10, 50, 9)).isnan().all()
+
+
+def test_unsupported_models_and_tensors_are_refused():
+    assert "MLP" in (available(run(lsa(d_mlp=8))) or "")
+    assert "normalisation" in (available(run(lsa(normalise="qk"))) or "")
+    weights = initialise(lsa(), 10, [1])
+    tokens, targets = batch(weights.model, 10, 50, 2)
+    with pytest.raises(InputError, match="float32"):
+        NativeBackend().loss(weights, tokens.double(), targets)
+    with pytest.raises(InputError, match="one seed"):
+        NativeBackend().loss(initialise(lsa(), 10, [1, 11]), tokens, targets)
+    with pytest.raises(InputError, match="do not fit"):
+        NativeBackend().loss(weights, tokens[..., :39], targets)
+
+
+def test_available_here():
+    assert available(run(lsa())) is None
+
+
+@pytest.mark.parametrize(("cxx", "reason"), [("no-such-compiler", "not found"), ("false", "cannot compile")])
+def test_without_a_working_compiler_there_is_a_reason(monkeypatch, tmp_path, cxx, reason):
+    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert reason in (available(run(lsa(d_head=3))) or "")
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_unwritable_cache_is_a_reason(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "cannot build or load" in (available(run(lsa(d_head=3))) or "")
+
+
+def test_jobs_that_build_at_once_build_once(tmp_path):
+    log, fake = tmp_path / "log", tmp_path / "compiler"
+    fake.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) echo 1;; *) echo x >> {log}; sleep 0.5; exec {build.compiler()} "$@";; esac\n'
+    )
+    fake.chmod(0o755)
+    code = "from mesaopt.native.build import Shape, library; library(Shape(1, 1, 1, 1, False)).mesaopt_loss"
+    source = str(Path(build.__file__).parents[2])
+    environment = {"CXX": str(fake), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": source, "PATH": "/usr/bin:/bin"}
+    jobs = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    assert log.read_text() == "x\n"
+    assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
+
+
+def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
+    command = [build.compiler(), "-O3"]
+    keys = [build._key(command), build._key([build.compiler(), "-O2"])]
+    monkeypatch.setattr(build, "_version", lambda path: "another")
+    keys.append(build._key(command))
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "kernel.cpp")
+    build.SOURCE.write_text("another")
+    keys.append(build._key(command))
+    assert len(set(keys)) == 4
