@@ -82,11 +82,11 @@ def test_the_optimizer_follows_that_of_pytorch():
     """Fifty updates with changing rates and gradients over many orders of magnitude; to 1e-6 of the distance gone."""
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.arange(300.0).div(100).clone()) for _ in range(2))
-    mine = AdamW({"p": ours}, weight_decay=0.2)
+    mine = AdamW([ours], weight_decay=0.2)
     reference = torch.optim.AdamW([theirs], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.2, foreach=False)
     for step in range(50):
-        ours.grad = torch.randn(300) * torch.logspace(-9, 3, 300)
-        theirs.grad = ours.grad.clone()
+        theirs.grad = torch.randn(300) * torch.logspace(-9, 3, 300)
+        ours.grad.copy_(theirs.grad)
         reference.param_groups[0]["lr"] = 0.01 * (step % 7)
         mine.update(step, 0.01 * (step % 7))
         reference.step()

@@ -32,7 +32,7 @@ class Backend(Protocol):
     def loss_and_gradients(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
-        """Loss, and each parameter's `.grad` replaced by the gradient of its own seed's loss."""
+        """Loss, and in each parameter's `.grad` the gradient of its own seed's loss: in place, in lieu of what it held."""
         ...
 
 
@@ -54,9 +54,10 @@ class TorchBackend:
     def loss_and_gradients(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
-        """Loss, and each parameter's `.grad` replaced by the gradient of its own seed's loss."""
+        """Loss, and in each parameter's `.grad` the gradient of its own seed's loss: in place, in lieu of what it held."""
         for parameter in model.parameters():
-            parameter.grad = None
+            if parameter.grad is not None:
+                parameter.grad.zero_()
         return self._sum(model, tokens, targets)
 
     def _sum(

@@ -1,44 +1,48 @@
-"""AdamW on plain tensors: the same numbers as PyTorch's, without the two seconds that importing its compiler costs a process."""
+"""AdamW on one long vector: the numbers of PyTorch's, at a tenth of the calls, and without the compiler that it imports.
+
+(That import costs a process two seconds, which is as long as a small training.)
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
 class AdamW:
-    """Adam with decoupled weight decay. Elementwise throughout, so stacked seeds do not know of one another."""
+    """Adam with decoupled weight decay. Elementwise throughout, so stacked seeds do not know of one another.
 
-    def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float) -> None:
-        self.parameters = dict(parameters)
+    Takes the parameters over: their values and gradients become views of the vectors `values` and `gradients`. Who computes
+    gradients must write into `.grad` in place.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], weight_decay: float) -> None:
+        parameters = list(parameters)
         self.weight_decay = weight_decay
-        self.mean = {name: torch.zeros_like(p, requires_grad=False) for name, p in self.parameters.items()}
-        self.square = {name: torch.zeros_like(p, requires_grad=False) for name, p in self.parameters.items()}
+        self.values = torch.cat([p.detach().flatten() for p in parameters])
+        self.gradients, self.mean, self.square = (torch.zeros_like(self.values) for _ in range(3))
+        sizes = [p.numel() for p in parameters]
+        for p, value, gradient in zip(parameters, self.values.split(sizes), self.gradients.split(sizes), strict=True):
+            p.data, p.grad = value.view_as(p), gradient.view_as(p)
 
-    @torch.no_grad()
     def update(self, step: int, lr: float) -> None:
-        """Update number `step` = 0, 1, ... of every parameter by its `.grad`."""
+        """Update number `step` = 0, 1, ... from the present gradients."""
         beta_1, beta_2 = BETAS
-        rate = lr / (1 - beta_1 ** (step + 1))
-        unbias = math.sqrt(1 - beta_2 ** (step + 1))
-        for name, p in self.parameters.items():
-            assert p.grad is not None
-            mean, square = self.mean[name], self.square[name]
-            mean.lerp_(p.grad, 1 - beta_1)
-            square.mul_(beta_2).addcmul_(p.grad, p.grad, value=1 - beta_2)
-            p.mul_(1 - lr * self.weight_decay)
-            p.addcdiv_(mean, square.sqrt().div_(unbias).add_(EPSILON), value=-rate)
+        self.mean.lerp_(self.gradients, 1 - beta_1)
+        self.square.mul_(beta_2).addcmul_(self.gradients, self.gradients, value=1 - beta_2)
+        spread = self.square.sqrt().div_(math.sqrt(1 - beta_2 ** (step + 1))).add_(EPSILON)
+        self.values.mul_(1 - lr * self.weight_decay)
+        self.values.addcdiv_(self.mean, spread, value=-lr / (1 - beta_1 ** (step + 1)))
 
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The moments by name."""
-        return {f"mean/{name}": m for name, m in self.mean.items()} | {f"square/{name}": s for name, s in self.square.items()}
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and moments."""
+        return {"values": self.values, "mean": self.mean, "square": self.square}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set the moments from what `to_tensors` gave."""
-        for name in self.parameters:
-            self.mean[name].copy_(tensors[f"mean/{name}"])
-            self.square[name].copy_(tensors[f"square/{name}"])
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Set parameters and moments in place from what `state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

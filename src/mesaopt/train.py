@@ -181,9 +181,7 @@ def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: Backen
     observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device)
     inputs, targets = inputs_targets(observations)
     losses = backend.loss_and_gradients(state.model, tokenise(inputs, run.model.tokens), targets)
-    for parameter in state.model.parameters():
-        assert parameter.grad is not None
-        parameter.grad.clamp_(-GRADIENT_CLIP, GRADIENT_CLIP)
+    state.optimizer.gradients.clamp_(-GRADIENT_CLIP, GRADIENT_CLIP)
     horizon = training.horizon or training.steps
     lr = learning_rate(state.step, training.lr, training.warmup, horizon, training.final_lr)
     state.optimizer.update(state.step, lr)

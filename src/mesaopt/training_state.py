@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mesaopt.models.transformer import Transformer, initialise
@@ -36,7 +35,7 @@ class TrainingState:
     def initial(cls, run: Run, seeds: Sequence[int], device: str) -> "TrainingState":
         """Step 0: freshly drawn weights, one member of the pack per seed."""
         model = initialise(run.model, run.task.n_obs, seeds).to(device)
-        return cls(model, AdamW(dict(model.named_parameters()), run.training.weight_decay))
+        return cls(model, AdamW(model.parameters(), run.training.weight_decay))
 
     def take_snapshot(self) -> None:
         self.snapshots[self.step] = {name: p.detach().cpu().clone() for name, p in self.model.named_parameters()}
@@ -47,8 +46,7 @@ class TrainingState:
             "step": self.step,
             "history": [[record.step, record.train, record.test] for record in self.history],
         }
-        tensors: dict[str, Tensor] = {f"weights/{name}": parameter for name, parameter in self.model.named_parameters()}
-        tensors |= self.optimizer.to_tensors()
+        tensors = self.optimizer.state()
         for step, snapshot in self.snapshots.items():
             tensors |= {f"snapshot/{step}/{name}": value for name, value in snapshot.items()}
         if self.train_losses is not None:
@@ -59,9 +57,6 @@ class TrainingState:
         """Become the state that `to_checkpoint` was called on, bit for bit."""
         self.step, self.train_losses = values["step"], tensors.get("train_losses")
         self.history = [Record(*row) for row in values["history"]]
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"weights/{name}"])
         self.optimizer.restore(tensors)
         self.snapshots = {}
         for key, value in tensors.items():
