@@ -35,7 +35,7 @@ MODELS = {
 }
 
 
-def make_run(model: str = "linear", **training: float) -> Run:
+def make_run(model: str = "linear", **training: object) -> Run:
     settings = {"lr": 1e-3, "steps": 7, "batch": 8, "test_every": 3, "test_batches": 2, "test_batch": 4} | training
     return Run(f"tiny/{model}", TASK, MODELS[model], Training(**settings))
 

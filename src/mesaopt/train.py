@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt import backends
-from mesaopt.backends import Backend
 from mesaopt.checkpoint import exclusive, load_checkpoint, save_checkpoint
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
@@ -66,6 +65,9 @@ def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
             stack.enter_context(exclusive(home, f"{run.name} seed {seed}"))
         remove_leftovers(folders.values())
         stop = stack.enter_context(StopRequest())
+        # near the tiny initial weights squared gradients are denormal numbers, which processors handle many times slower
+        stack.callback(torch.set_flush_denormal, False)
+        torch.set_flush_denormal(True)
         trainer = Trainer(run, seeds, homes, options)
         for home in homes:
             refuse_diverged(home, trainer.work)
@@ -80,7 +82,7 @@ class Trainer:
 
     def __init__(self, run: Run, seeds: Sequence[int], homes: Sequence[Path], options: Options) -> None:
         self.run, self.seeds, self.homes, self.options = run, seeds, homes, options
-        self.backend: Backend = backends.choose(options.backend, run, options.device)
+        self.backend = backends.choose(options.backend, run, options.device)
         self.state = TrainingState.initial(run, seeds, options.device)
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
         self.work = {"spec": run.to_json(), "code": code_fingerprint("mesaopt.train")}
@@ -89,8 +91,7 @@ class Trainer:
         self.tests = fixed_test_batches(run, seeds, options.device)
         self.bound = SANE_LOSS * inputs_targets(self.tests)[1].square().sum(-1).mean((0, 2, 3)) / 2
         self.started, self.seconds_before, self.saved = time.time(), 0.0, time.monotonic()
-        label = f"{run.name} seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        self.progress = Progress(label, run.training.steps, options.progress)
+        self.progress = Progress(f"{run.name} seed {', '.join(map(str, seeds))}", run.training.steps, options.progress)
 
     def loop(self, stop: StopRequest) -> None:
         """From the checkpoint, or from the beginning, to the last step."""
@@ -134,24 +135,18 @@ class Trainer:
         if state.history and state.history[-1].step == state.step:
             return
         train_losses = None if state.train_losses is None else state.train_losses.double().tolist()
-        losses = (
-            torch.stack([self.backend.loss(state.model, *self.tokens_targets(batch)) for batch in self.tests]).double().mean(0)
-        )
+        by_batch = [self.backend.loss(state.model, *tokens_targets(self.run, batch)) for batch in self.tests]
+        losses = torch.stack(by_batch).double().mean(0)
         state.history.append(Record(state.step, train_losses, losses.tolist()))
         self.progress.test_loss(losses.mean().item())
         self.check(losses)
-
-    def tokens_targets(self, observations: Float[Tensor, "pack batch time_plus_1 n_obs"]) -> tuple[Tensor, Tensor]:
-        """What the model reads, and what it shall predict."""
-        inputs, targets = inputs_targets(observations)
-        return tokenise(inputs, self.run.model.tokens), targets
 
     def check(self, losses: Float[Tensor, " pack"]) -> None:
         """Stop at a loss that is not a number or beyond `SANE_LOSS`: keep the history, drop the checkpoint."""
         for index in torch.nonzero(~(losses <= self.bound)).flatten().tolist():
             seed, loss = self.seeds[index], losses[index].item()
             message = f"{self.run.name} seed {seed} diverged at step {self.state.step}: loss {loss:.4g}"
-            message += f"; its history is kept in {self.homes[index]}; lower lr or lengthen warmup"
+            message += f"; history kept in {self.homes[index]}; lower lr or lengthen warmup"
             write_divergence(self.homes[index], self.work, message, history_table(self.state.history, index))
             self.checkpoint_path.unlink(missing_ok=True)
             raise DivergenceError(message)
@@ -174,13 +169,12 @@ class Trainer:
         return provenance(started=self.started, seconds_before=self.seconds_before, code=self.work["code"], **facts)
 
 
-def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: Backend) -> Float[Tensor, " pack"]:
+def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: backends.Backend) -> Float[Tensor, " pack"]:
     """One step: a fresh batch, its loss and gradients, elementwise clipping, AdamW. Returns the loss before the step."""
     training = run.training
-    device = next(state.model.parameters()).device.type
+    device = state.optimizer.values.device.type
     observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device)
-    inputs, targets = inputs_targets(observations)
-    losses = backend.loss_and_gradients(state.model, tokenise(inputs, run.model.tokens), targets)
+    losses = backend.loss_and_gradients(state.model, *tokens_targets(run, observations))
     state.optimizer.gradients.clamp_(-GRADIENT_CLIP, GRADIENT_CLIP)
     horizon = training.horizon or training.steps
     lr = learning_rate(state.step, training.lr, training.warmup, horizon, training.final_lr)
@@ -188,6 +182,12 @@ def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: Backen
     state.step += 1
     state.train_losses = losses
     return losses
+
+
+def tokens_targets(run: Run, observations: Float[Tensor, "pack batch time_plus_1 n_obs"]) -> tuple[Tensor, Tensor]:
+    """What the model reads (pack, batch, time, token), and what it shall predict (pack, batch, time, n_obs)."""
+    inputs, targets = inputs_targets(observations)
+    return tokenise(inputs, run.model.tokens), targets
 
 
 def fixed_test_batches(
