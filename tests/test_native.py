@@ -1,6 +1,5 @@
 """The native kernel computes what the PyTorch model computes in float64, for every shape it claims to support."""
 
-import dataclasses
 import math
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mesaopt.backends import Backend, TorchBackend
-from mesaopt.data.sequences import generate, inputs_targets
+from mesaopt.data.sequences import generate, inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
@@ -48,18 +47,18 @@ def compiler(kernels: None) -> None:
 def models(draw, shapes=None):
     """Settings of a model, n_obs, context length and batch size; any mix of layers, heads, clip, positions and initial scale."""
     raw = draw(st.booleans())
-    time, d_head, d_model, n_obs = draw(shapes or st.sampled_from(RAW if raw else CONSTRUCTED))
+    time, d_head, d_model, n_obs = draw(st.sampled_from(RAW if raw else CONSTRUCTED) if shapes is None else shapes)
     d_model = d_model if raw else 4 * n_obs
-    model = dict(
-        layers=tuple(draw(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3))),
-        tokens="raw" if raw else "constructed",
-        d_model=d_model,
-        n_heads=draw(st.integers(1, 3)),
-        d_head=d_head,
-        init_std=draw(st.sampled_from([2e-4, 0.05])),
-        clip=draw(st.sampled_from([None, 0.06 if raw else 0.7])),
-        d_pe=draw(st.integers(0, 6)) if raw else 0,
-    )
+    model = {
+        "layers": tuple(draw(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=3))),
+        "tokens": "raw" if raw else "constructed",
+        "d_model": d_model,
+        "n_heads": draw(st.integers(1, 3)),
+        "d_head": d_head,
+        "init_std": draw(st.sampled_from([2e-4, 0.05])),
+        "clip": draw(st.sampled_from([None, 0.06 if raw else 0.7])),
+        "d_pe": draw(st.integers(0, 6)) if raw else 0,
+    }
     return model, n_obs, time, draw(st.integers(1, 19))
 
 
@@ -70,13 +69,17 @@ def batch(model: Model, n_obs: int, time: int, size: int) -> tuple[torch.Tensor,
     return tokenise(inputs, model.tokens)[None], targets[None].contiguous()
 
 
-def reference(weights: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Transformer]:
+def reference(weights: Transformer, data: tuple) -> tuple[torch.Tensor, Transformer]:
     """Loss and gradients by automatic differentiation in float64."""
     double = Transformer(weights.model, weights.n_obs).double()
     double.load_state_dict(weights.state_dict())
-    loss = (double(tokens.double()) - targets.double()).square().sum() / (2 * tokens.shape[1] * tokens.shape[2])
+    return gradients(double, *data), double
+
+
+def gradients(model: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    loss = (model(tokens.double()) - targets.double()).square().sum() / (2 * tokens.shape[1] * tokens.shape[2])
     loss.backward()
-    return loss.detach(), double
+    return loss.detach()
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -90,15 +93,21 @@ def gradient_errors(backend: Backend, weights: Transformer, data: tuple, double:
 
 
 def clip_is_ambiguous(weights: Transformer, data: tuple) -> bool:
-    """Whether rounding decides if some channel is clipped: then the gradient depends on a slight change of the clip."""
+    """Whether rounding decides if some channel is clipped, as for one that enters a layer at the clip and hardly moves there.
 
-    def gradient(clip: float) -> torch.Tensor:
-        other = Transformer(dataclasses.replace(weights.model, clip=clip), weights.n_obs)
-        other.load_state_dict(weights.state_dict())
-        return torch.cat([parameter.grad.flatten() for parameter in reference(other, *data)[1].parameters()])
+    Then the gradient depends on a slight change of one layer's clip against the next one's.
+    """
 
-    clip = weights.model.clip
-    return clip is not None and relative_error(gradient(clip * (1 - 1e-6)), gradient(clip * (1 + 1e-6))) > 1e-5
+    def shifted(shift: float) -> Transformer:
+        double = Transformer(weights.model, weights.n_obs).double()
+        double.load_state_dict(weights.state_dict())
+        for index, layer in enumerate(double.layers):
+            layer.clip *= 1 + shift * (-1) ** index
+        gradients(double, *data)
+        return double
+
+    pairs = zip(shifted(-5e-7).parameters(), shifted(5e-7).parameters(), strict=True)
+    return max(relative_error(low.grad, high.grad) for low, high in pairs) > 1e-5
 
 
 def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> None:
@@ -106,8 +115,9 @@ def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> N
     model = Model(**settings)
     weights = initialise(model, n_obs, [time])
     data = batch(model, n_obs, time, size)
-    assume(not clip_is_ambiguous(weights, data))
-    expected, double = reference(weights, *data)
+    if model.clip is not None:
+        assume(not clip_is_ambiguous(weights, data))
+    expected, double = reference(weights, data)
     losses = NativeBackend().loss(weights, *data)
     assert relative_error(losses[0], expected) < TOLERANCE
     allowed = 10 * max(gradient_errors(TorchBackend(), weights, data, double).values())
@@ -132,21 +142,21 @@ def test_models_of_the_paper_equal_float64(name):
     raw = "d_pe" in settings
     model = Model(d_model=40, d_head=20, tokens="raw" if raw else "constructed", init_std=0.05 if raw else 2e-4, **settings)
     weights, data = initialise(model, 10, [1]), batch(model, 10, 50, 37)
-    errors = gradient_errors(NativeBackend(), weights, data, reference(weights, *data)[1])
+    errors = gradient_errors(NativeBackend(), weights, data, reference(weights, data)[1])
     assert max(errors.values()) < (MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE), errors
 
 
-@settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=80, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(models())
 def test_loss_and_gradients_equal_float64(case):
     check_against_float64(*case)
 
 
 @pytest.mark.long
-@settings(deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     models(
-        st.tuples(st.integers(1, 70), st.integers(1, 24), st.integers(1, 45), st.integers(1, 12)).filter(lambda s: s[3] <= s[2])
+        st.tuples(st.integers(1, 70), st.integers(1, 24), st.integers(1, 45), st.integers(1, 12))
     )
 )
 def test_any_shape(case):
@@ -155,8 +165,31 @@ def test_any_shape(case):
 
 @pytest.mark.long
 def test_context_too_long_to_keep_the_scores():
-    model = dict(layers=LAYERS, tokens="raw", d_model=6, n_heads=2, d_head=4, init_std=0.05, d_pe=4)
+    model = {"layers": LAYERS, "tokens": "raw", "d_model": 6, "n_heads": 2, "d_head": 4, "init_std": 0.05, "d_pe": 4}
     check_against_float64(model, 3, 300, 9)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layer", ["linear", "mesa"])
+def test_training_follows_pytorch(layer):
+    """500 steps of AdamW: the two loss curves part by rounding alone, which training does not amplify here."""
+    task = Task(name="linear")
+    model = Model(layers=(layer,), tokens="constructed_bare", d_model=40, n_heads=2, d_head=20, init_std=2e-4, clip=4.0)
+
+    def curve(backend: Backend) -> torch.Tensor:
+        weights = initialise(model, 10, [1])
+        optimiser = torch.optim.AdamW(weights.parameters(), lr=1e-3, weight_decay=0.1)
+        losses = []
+        for step in range(500):
+            inputs, targets = inputs_targets(training_batch(task, [1], 32, "train", step))
+            losses.append(backend.loss_and_gradients(weights, tokenise(inputs, model.tokens), targets.contiguous()))
+            torch.nn.utils.clip_grad_value_(weights.parameters(), 1.0)
+            optimiser.step()
+        return torch.cat(losses)
+
+    native, pytorch = curve(NativeBackend()), curve(TorchBackend())
+    assert native[-50:].mean() < 0.7 * native[0]
+    assert ((native - pytorch).abs() / pytorch).max() < 1e-4
 
 
 def lsa(**changes) -> Model:
@@ -190,7 +223,7 @@ def test_lam_below_its_floor():
     weights.layers[0].lam.data = torch.tensor([[-0.3, 0.5]])
     tokens, targets = batch(weights.model, 10, 50, 8)
     losses = NativeBackend().loss_and_gradients(weights, tokens, targets)
-    expected, double = reference(weights, tokens, targets)
+    expected, double = reference(weights, (tokens, targets))
     assert relative_error(losses[0], expected) < TOLERANCE
     assert relative_error(weights.layers[0].lam.grad, double.layers[0].lam.grad) < MESA_TOLERANCE
 

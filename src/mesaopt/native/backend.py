@@ -2,12 +2,14 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.errors import InputError
+from mesaopt.models.layer import Layer
 from mesaopt.models.mesa_layer import LAM_FLOOR
 from mesaopt.models.transformer import Transformer, positional_encoding
 from mesaopt.native.build import BuildError, Shape, library
@@ -70,8 +72,8 @@ def _shape(model: Model, n_obs: int, time: int) -> Shape:
 def _parameters(model: Transformer) -> list[Tensor | None]:
     """In the kernel's order."""
     ordered: list[Tensor | None] = []
-    for layer in model.layers:
-        ordered += [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, getattr(layer, "lam", None)]
+    for layer in cast(list[Layer], model.layers):
+        ordered += [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, layer.lam if layer.kind == "mesa" else None]
     return [*ordered, getattr(model, "embedding", None), getattr(model, "unembedding", None)]
 
 
@@ -82,14 +84,15 @@ def _position_table(model: Transformer, time: int, gradients: bool = False) -> F
         return None
     if gradients:
         return torch.empty(2, model.model.n_heads, time, model.model.d_head)
-    first = model.layers[0]
+    first = cast(Layer, model.layers[0])
     weights = torch.stack([first.W_Q[0, :, :, d_model:], first.W_K[0, :, :, d_model:]])
     return torch.einsum("td,nhkd->nhtk", positional_encoding(time, d_pe).to(weights), weights).contiguous()
 
 
 def _position_gradients(model: Transformer, d_table: Float[Tensor, "2 heads time d_head"]) -> None:
     encoding = positional_encoding(d_table.shape[2], model.model.d_pe).to(d_table)
-    for weight, gradient in zip((model.layers[0].W_Q, model.layers[0].W_K), d_table, strict=True):
+    first = cast(Layer, model.layers[0])
+    for weight, gradient in zip((first.W_Q, first.W_K), d_table, strict=True):
         assert weight.grad is not None
         weight.grad[0, :, :, model.model.d_model :] = torch.einsum("htk,td->hkd", gradient, encoding)
 

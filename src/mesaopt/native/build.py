@@ -4,6 +4,7 @@ Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named b
 source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import functools
@@ -56,7 +57,9 @@ def library(shape: Shape) -> ctypes.CDLL:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"kernel-{_key(command)}.so"
         with open(path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            # without locks (some network file systems) jobs may compile twice, which the rename makes harmless
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _compile(command, path)
         kernel = ctypes.CDLL(str(path))

@@ -1,8 +1,8 @@
 // Loss and gradients of a stack of attention layers (linear, softmax, mesa), single precision, one thread.
 //
 // Data layout. One vector lane is one sequence: a vector V holds the same number of LANES sequences, and every activation is
-// an array of V, so that all arithmetic is elementwise and no lane ever talks to another. A batch is worked off in groups of
-// LANES sequences, each group forward and backward, so that its activations stay in cache.
+// an array of V, so that all arithmetic is elementwise and lanes meet only in the sums that are weight gradients. A batch is
+// worked off in groups of LANES sequences, each group forward and backward, so that its activations stay in cache.
 //
 //   rows      [T][E]        residual stream: position, channel
 //   head      [T][D]        queries, keys, values, outputs of one head: position, channel
@@ -330,29 +330,27 @@ struct Workspace {
     }
 };
 
-// What one layer keeps: weights (q, k, v, o of every head), gradient sums, and one group's activations.
+// What one layer keeps: tables for q, k, v, o of every head, and one group's activations.
 struct Layer {
     Kind kind;
-    float *m, *m_transposed;  // [4][heads] tables
-    const float* lam;
-    float* dm;                // gradients of the tables
-    V* dlam;
-    V *x, *z;              // rows: input, output before the clip
-    V *qkv, *y, *r, *s;    // [3][heads] heads; [heads] heads; mesa: R_t q_t; scores
+    float *m, *m_transposed, *dm;  // [4][heads] tables
+    const float* lam;              // [heads]
+    V* dlam;                       // [heads]
+    V *x, *z;                      // rows: input; output before the clip
+    V *qkv, *y, *r, *s;            // [3][heads] heads; outputs; R_t q_t of a mesa layer; scores
 };
 
 struct Stack {
     int depth, heads;
-    float clip;             // 0: none
+    float clip;  // 0: none
     Layer* layers;
     const float* position;  // [2][heads][T][D]: what the positions add to the first layer's queries and keys, or null
     V* d_position;
-    V *out, *dx;            // rows: output of the last layer; gradient
-    V *dy, *dqkv, *ds, *dr, *scores, *state;
-    V *tokens, *targets, *errors;                    // [T][N or E], [T][N], [T][N]
-    const float* unembedding;                        // (N, E)
-    float *unembedding_transposed, *embedding_transposed;  // (E, N), (N, E)
-    float *d_embedding, *d_unembedding;                  // (E, N), (N, E)
+    V *tokens, *targets, *errors;             // [T][N or E], [T][N], [T][N]
+    V *out, *dx;                              // rows: output of the last layer; gradient
+    V *dy, *dqkv, *dr, *ds, *scores, *state;  // scratch of one layer's backward pass and of `mesa`
+    const float* unembedding;                 // (N, E)
+    float *unembedding_transposed, *embedding_transposed, *d_embedding, *d_unembedding;  // (E, N), (N, E), (E, N), (N, E)
 };
 
 constexpr size_t TABLE = (size_t)D * E, HEAD = (size_t)T * D, ROWS = (size_t)T * E, SCORES = (size_t)T * T;
@@ -480,7 +478,8 @@ static void transpose(const float* from, int rows, int cols, float* to) {
     for (int i = 0; i < rows; i++) for (int j = 0; j < cols; j++) to[j * rows + i] = from[i * cols + j];
 }
 
-// Turns `count` sequences of `width` floats into lanes; the lanes that are left over hold zeros.
+// Turns `count` sequences of `width` floats into lanes. The lanes that are left over hold zeros: so are their predictions (there are
+// no biases), their errors and their gradients.
 static void load_group(const float* from, int count, int width, V* to) {
     for (int l = 0; l < LANES; l++) for (int i = 0; i < width; i++)
         ((float*)to)[(size_t)i * LANES + l] = l < count ? from[(size_t)l * width + i] : 0.f;
@@ -518,7 +517,7 @@ static void clear_gradients(const Stack& k) {
     if (RAW) std::memset(k.d_embedding, 0, N * E * sizeof(float)), std::memset(k.d_unembedding, 0, N * E * sizeof(float));
 }
 
-// Runs one group forward; returns the sum of squared errors over its `count` sequences and leaves the errors in k.errors.
+// Runs one group of `count` sequences forward; returns the sum of its squared errors and leaves the errors in k.errors.
 static double group_forward(const Stack& k, const float* tokens, const float* targets, int count) {
     load_group(tokens, count, T * (RAW ? N : E), k.tokens);
     load_group(targets, count, T * N, k.targets);
@@ -541,10 +540,8 @@ static double group_forward(const Stack& k, const float* tokens, const float* ta
 }
 
 // Adds the group's gradients; `scale` turns an error into the loss's gradient.
-static void group_backward(const Stack& k, float scale, int count) {
-    V weight = {};
-    for (int l = 0; l < count; l++) weight[l] = scale;
-    for (int i = 0; i < T * N; i++) k.errors[i] *= weight;
+static void group_backward(const Stack& k, float scale) {
+    for (int i = 0; i < T * N; i++) k.errors[i] *= scale;
     if constexpr (RAW) {
         weight_gradient<N, E>(k.errors, N, k.out, E, k.d_unembedding, E);
         product<N, E>(SET, 1, k.errors, N, 0, k.unembedding, E, 0, k.dx, E);
@@ -579,7 +576,7 @@ extern "C" double mesaopt_loss(int depth, const int* kinds, int heads, float cli
     for (int b = 0; b < batch; b += LANES) {
         const int count = min(batch - b, LANES);
         sum += group_forward(k, tokens + (size_t)b * T * (RAW ? N : E), targets + (size_t)b * T * N, count);
-        if (gradients) group_backward(k, 1.f / ((float)batch * T), count);
+        if (gradients) group_backward(k, 1.f / ((float)batch * T));
     }
     if (gradients) store_gradients(k, gradients, first_in);
     return 0.5 * sum / ((double)batch * T);
