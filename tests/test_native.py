@@ -154,11 +154,7 @@ def test_loss_and_gradients_equal_float64(case):
 
 @pytest.mark.long
 @settings(deadline=None, max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(
-    models(
-        st.tuples(st.integers(1, 70), st.integers(1, 24), st.integers(1, 45), st.integers(1, 12))
-    )
-)
+@given(models(st.tuples(st.integers(1, 70), st.integers(1, 24), st.integers(1, 45), st.integers(1, 12))))
 def test_any_shape(case):
     check_against_float64(*case)
 
