@@ -73,42 +73,36 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path):
         pass
 
 
-def test_a_second_owner_is_refused_by_name(tmp_path: Path):
-    with exclusive(tmp_path / "home", "run seed 1"):
-        owner = f"run seed 1 is being trained by process {os.getpid()} on"
-        with pytest.raises(InputError, match=owner), exclusive(tmp_path / "home", "run seed 1", patience=0.0):
-            pass
-        # being refused must not have freed it
-        with pytest.raises(InputError), exclusive(tmp_path / "home", "run seed 1", patience=0.0):
-            pass
-    assert not (tmp_path / "home").exists()
-    with exclusive(tmp_path / "home", "run seed 1", patience=0.0):
-        pass
-
-
 def test_a_lock_file_without_owner_is_no_obstacle_and_leftovers_go(tmp_path: Path):
     (tmp_path / "lock").write_text("process 1 on elsewhere")
     (tmp_path / ".checkpoint.half").write_text("x")
     (tmp_path / "checkpoint").write_text("whole")
-    with exclusive(tmp_path, "run seed 1", patience=0.0):
+    with exclusive(tmp_path, "run seed 1"):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "lock"]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_lock_that_is_about_to_be_freed_is_waited_for(tmp_path: Path):
+def test_a_held_lock_is_waited_for_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     held = threading.Event()
 
     def hold() -> None:
-        with exclusive(tmp_path / "home", "run seed 1"):
+        with exclusive(tmp_path / "home", "run seed 1") as waited:
+            assert not waited
             held.set()
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    with exclusive(tmp_path / "home", "run seed 1", patience=20.0):
+    start = time.monotonic()
+    with exclusive(tmp_path / "home", "run seed 1") as waited:
+        assert waited
         assert (tmp_path / "home" / "lock").exists()
+    assert time.monotonic() - start > 0.3
     thread.join()
+    assert not (tmp_path / "home").exists()
+    line = f"mesaopt: run seed 1 is being trained by process {os.getpid()} on {os.uname().nodename}: waiting for it\n"
+    assert capsys.readouterr().err == line
 
 
 def test_owners_follow_one_another(tmp_path: Path):
@@ -116,7 +110,7 @@ def test_owners_follow_one_another(tmp_path: Path):
     inside, worst = [], []
 
     def work() -> None:
-        with exclusive(tmp_path / "home", "run seed 1", patience=60.0):
+        with exclusive(tmp_path / "home", "run seed 1"):
             inside.append(1)
             worst.append(len(inside))
             time.sleep(0.001)

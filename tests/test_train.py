@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -218,12 +220,32 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path, capsys: pyte
     assert "another spec" in capsys.readouterr().err
 
 
-def test_one_trainer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mesaopt.checkpoint.LOCK_PATIENCE_SECONDS", 0.0)
+def test_one_trainer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A second trainer waits for the first, and takes what it finished instead of training it again."""
+    run, folder, settings = make_run(), tmp_path / "seed-1", options(tmp_path)
     home = tmp_path / "checkpoints/tiny/linear/seed-1"
-    with exclusive(home, "elsewhere"), pytest.raises(InputError, match="tiny/linear seed 1 is being trained by process"):
-        train(make_run(), {1: tmp_path / "seed-1"}, options(tmp_path))
-    assert not (tmp_path / "seed-1").exists()
+    with exclusive(home, "first"):
+        second = threading.Thread(target=train, args=(run, {1: folder}, settings))
+        second.start()
+        while "waiting for it" not in capsys.readouterr().err:
+            time.sleep(0.05)
+        assert not folder.exists()
+        train(run, {1: folder}, options(tmp_path / "elsewhere"))
+        finished = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    second.join()
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == finished
+
+
+def test_an_unfinished_training_that_was_waited_for_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run, settings = make_run(), options(tmp_path)
+    expected = weights_of(run, [1], tmp_path / "expected", options(tmp_path / "elsewhere"))
+    with exclusive(tmp_path / "checkpoints/tiny/linear/seed-1", "first"):
+        second = threading.Thread(target=train, args=(run, {1: tmp_path / "a/seed-1"}, settings))
+        second.start()
+        while "waiting for it" not in capsys.readouterr().err:
+            time.sleep(0.05)
+    second.join()
+    assert {1: (tmp_path / "a/seed-1/weights.safetensors").read_bytes()} == expected
 
 
 # --- divergence ----------------------------------------------------------------------------------------------------------------

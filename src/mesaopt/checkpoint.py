@@ -21,8 +21,7 @@ from torch import Tensor
 from mesaopt.errors import InputError
 from mesaopt.tables import atomic_path
 
-#: a process that was killed a moment ago may still hold its lock, and the trainer of a killed workflow may be about to finish
-LOCK_PATIENCE_SECONDS = 15.0
+_POLL_SECONDS = 0.1
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -67,20 +66,20 @@ def _discard(path: Path, why: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, what: str, patience: float | None = None) -> Iterator[None]:
+def exclusive(folder: Path, what: str) -> Iterator[bool]:
     """Hold the only lock on `folder` (made if missing), so that no two processes train the same thing.
 
-    The lock ends with the process, however it ends. The folder goes when it is empty afterwards. Raises `InputError` naming
-    `what` when another process holds the lock for longer than `patience` seconds (default `LOCK_PATIENCE_SECONDS`).
+    While another process holds it (a training that outlived the Snakemake that started it, say), wait, with one line that names
+    `what` and that process; the value is whether there was anything to wait for. The lock ends with its process, however that
+    ends. The folder goes when it is empty afterwards. Raises `InputError` when the disk refuses.
     """
-    patience = LOCK_PATIENCE_SECONDS if patience is None else patience
     path = folder / "lock"
-    handle = _acquire(path, what, time.monotonic() + patience)
+    handle, waited = _acquire(path, what)
     try:
         # what a killed writer left half-written; nobody else can be writing now
         for leftover in folder.glob(".*"):
             leftover.unlink(missing_ok=True)
-        yield
+        yield waited
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
@@ -89,7 +88,8 @@ def exclusive(folder: Path, what: str, patience: float | None = None) -> Iterato
             folder.parent.rmdir()
 
 
-def _acquire(path: Path, what: str, deadline: float) -> int:
+def _acquire(path: Path, what: str) -> tuple[int, bool]:
+    waited = False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,14 +102,14 @@ def _acquire(path: Path, what: str, deadline: float) -> int:
             if _is_at(handle, path):
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {os.uname().nodename}".encode())
-                return handle
+                return handle, waited
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if not waited:
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
-                os.close(handle)
-                raise InputError(f"{what} is being trained by {holder}: wait for it or stop it") from None
+                print(f"mesaopt: {what} is being trained by {holder}: waiting for it", file=sys.stderr, flush=True)
+            waited = True
         os.close(handle)
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -20,8 +20,9 @@ from typing import Any
 
 PACKAGE = "mesaopt"
 SOURCES = Path(__file__).resolve().parent
-#: modules that change no number: the wording of an error or a field of the provenance must not rerun hours of training
-WITHOUT_NUMBERS = frozenset({PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.provenance"})
+#: modules that change no number: the wording of an error, a field of the provenance or a new kind of table must not rerun hours
+#: of training (what a spec says is in its JSON, which jobs depend on anyway)
+WITHOUT_NUMBERS = frozenset({PACKAGE, *(f"{PACKAGE}.{name}" for name in ("errors", "provenance", "spec", "tables"))})
 _LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors", "torch")
 _IMPORTED = time.time()
 

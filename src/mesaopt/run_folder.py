@@ -35,6 +35,17 @@ def write_spec(run: Run, seed: int, path: Path) -> None:
         temporary.write_text(json.dumps(run.to_dict() | {"seed": seed}, sort_keys=True, separators=(",", ":")) + "\n")
 
 
+def is_finished(run: Run, seed: int, folder: Path, work: Mapping[str, str]) -> bool:
+    """Whether `folder` holds the finished training of this seed with these settings and this code (weights come last)."""
+    try:
+        spec = json.loads((folder / "spec.json").read_text())
+        provenance = json.loads((folder / "provenance.json").read_text())
+    except (OSError, ValueError):
+        return False
+    same = spec == json.loads(run.to_json()) | {"seed": seed} and provenance.get("code") == work["code"]
+    return same and (folder / "weights.safetensors").exists()
+
+
 def history_table(history: Sequence[Record], index: int) -> pd.DataFrame:
     """Table `history` of the seed at `index` of the pack."""
     return pd.DataFrame(

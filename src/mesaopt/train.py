@@ -23,7 +23,7 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import DivergenceError
 from mesaopt.progress import Progress
 from mesaopt.provenance import code_fingerprint, provenance
-from mesaopt.run_folder import history_table, refuse_diverged, remove_leftovers, write_divergence, write_outputs
+from mesaopt.run_folder import history_table, is_finished, refuse_diverged, remove_leftovers, write_divergence, write_outputs
 from mesaopt.schedule import learning_rate
 from mesaopt.spec import Run
 from mesaopt.stopping import StopRequest
@@ -54,15 +54,20 @@ class Options:
 def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
     """Train one model per seed, all stacked in this process, and write each seed's files into its folder.
 
-    Goes on from a checkpoint if there is one of this very training. SIGTERM and SIGINT are obeyed after the current step, with a
-    checkpoint. Raises `DivergenceError` when a loss leaves the sane range, now or in an earlier attempt; `InputError` when
-    another process trains the same, or the disk refuses.
+    Goes on from a checkpoint if there is one of this very training. While another process trains the same, waits for it and takes
+    what it finished. SIGTERM and SIGINT are obeyed after the current step, with a checkpoint. Raises `DivergenceError` when a loss
+    leaves the sane range, now or in an earlier attempt; `InputError` when the disk refuses.
     """
     seeds = list(folders)
+    pending = list(folders)
     homes = [options.checkpoints / run.name / f"seed-{seed}" for seed in seeds]
     with contextlib.ExitStack() as stack:
         for seed, home in zip(seeds, homes, strict=True):
-            stack.enter_context(exclusive(home, f"{run.name} seed {seed}"))
+            waited = stack.enter_context(exclusive(home, f"{run.name} seed {seed}"))
+            if waited and is_finished(run, seed, folders[seed], work(run)):
+                pending.remove(seed)
+        if not pending:
+            return
         remove_leftovers(folders.values())
         stop = stack.enter_context(StopRequest())
         # near the tiny initial weights squared gradients are denormal numbers, which processors handle many times slower
@@ -85,7 +90,7 @@ class Trainer:
         self.backend = backends.choose(options.backend, run, options.device)
         self.state = TrainingState.initial(run, seeds, options.device)
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
-        self.work = {"spec": run.to_json(), "code": code_fingerprint("mesaopt.train")}
+        self.work = work(run)
         self.identity = self.work | {"seeds": list(seeds), "device": options.device, "backend": self.backend.name}
         self.checkpoint_path = homes[0] / "checkpoint"
         self.tests = fixed_test_batches(run, seeds, options.device)
@@ -167,6 +172,11 @@ class Trainer:
         name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
         facts = {"device": name, "backend": self.backend.name, "threads": torch.get_num_threads(), "pack": list(self.seeds)}
         return provenance(started=self.started, seconds_before=self.seconds_before, code=self.work["code"], **facts)
+
+
+def work(run: Run) -> dict[str, str]:
+    """What decides the numbers of a training, besides the seed and rounding."""
+    return {"spec": run.to_json(), "code": code_fingerprint("mesaopt.train")}
 
 
 def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: backends.Backend) -> Float[Tensor, " pack"]:

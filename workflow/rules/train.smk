@@ -10,7 +10,8 @@ TRAINED = dict(
 )
 TRAIN = (
     "python -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
-    " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend} > {log} 2>&1"
+    " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend}"
+    " --checkpoint-every {resources.checkpoint_every} > {log} 2>&1"
 )
 
 
@@ -27,6 +28,7 @@ rule train:
     resources:
         device=config["device"],
         backend=config["backend"],
+        checkpoint_every=config["checkpoint_every"],
     params:
         spec=lambda wildcards: plan(wildcards.scale).run(wildcards.run).to_json(),
         checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
@@ -56,6 +58,7 @@ for run, pack in packs():
         resources:
             device=config["device"],
             backend=config["backend"],
+            checkpoint_every=config["checkpoint_every"],
         params:
             spec=plan(SCALE).run(run).to_json(),
             checkpoints=f"results/{SCALE}/checkpoints",
