@@ -9,6 +9,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("mesaopt", "beartype.beartype")
 
-import torch
+import torch  # noqa: E402
 
 torch.set_num_threads(1)

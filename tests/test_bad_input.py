@@ -38,11 +38,11 @@ CONFIGURATIONS = {
 
 #: (file, text in it, replacement, what the one line must say)
 FILES = {
-    "observed exceeds hidden": ("experiments", "linear: {n_state: 10, n_obs: 10", "linear: {n_state: 5, n_obs: 10", "n_obs 10 exceeds n_state 5"),
-    "unknown task": ("experiments", "task: linear\n    model: *lsa-one", "task: liner\n    model: *lsa-one", "unknown task 'liner': did you mean 'linear'?"),
+    "observed exceeds hidden": ("experiments", "linear: {n_state: 10,", "linear: {n_state: 5,", "n_obs 10 exceeds n_state 5"),
+    "unknown task": ("experiments", "task: linear\n    model", "task: liner\n    model", "'liner': did you mean 'linear'?"),
     "not YAML": ("experiments", "tasks:\n", "tasks: [\n", "not valid YAML"),
     "pattern without match": ("scales", '"*/lsa-d1":', '"*/lsa-1":', "unknown name '*/lsa-1'"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

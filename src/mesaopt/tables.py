@@ -58,19 +58,21 @@ def check_table(frame: pd.DataFrame, table: str, where: str) -> None:
     """Raise `InputError` unless `frame` has exactly the columns of `table` and no NaN, infinity or missing entry."""
     expected = _columns(table, list(frame.columns))
     if set(frame.columns) != set(expected) or (table == "sequences" and len(expected) == len(TABLES[table])):
-        raise InputError(f"{where}: not a {table} table: columns {', '.join(map(str, frame.columns))}; expected {', '.join(expected)}")
+        raise InputError(
+            f"{where}: not a {table} table: columns {', '.join(map(str, frame.columns))}; expected {', '.join(expected)}"
+        )
     if frame.empty:
         raise InputError(f"{where}: the {table} table has no rows")
     for name, kind in expected.items():
         column = frame[name]
         if kind == "string":
-            bad = column.isna().any()
+            bad = bool(column.isna().any())
         elif not pd.api.types.is_numeric_dtype(column):
             raise InputError(f"{where}: column {name} of a {table} table must be {kind}, not {column.dtype}")
         elif (table, name) in _OPTIONAL:
-            bad = np.isinf(column.to_numpy(dtype="float64", na_value=np.nan)).any()
+            bad = bool(np.isinf(column.to_numpy(dtype="float64", na_value=np.nan)).any())
         else:
-            bad = not np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan)).all()
+            bad = not bool(np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan)).all())
         if bad:
             raise InputError(f"{where}: column {name} of the {table} table has missing or non-finite values")
 
