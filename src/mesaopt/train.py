@@ -55,8 +55,8 @@ def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
     """Train one model per seed, all stacked in this process, and write each seed's files into its folder.
 
     Goes on from a checkpoint if there is one of this very training. While another process trains the same, waits for it and
-    takes what it finished. SIGTERM and SIGINT are obeyed after the current step, with a checkpoint. Raises `DivergenceError` when a loss
-    leaves the sane range, now or in an earlier attempt; `InputError` when the disk refuses.
+    takes what it finished. SIGTERM and SIGINT are obeyed after the current step, with a checkpoint. Raises `DivergenceError`
+    when a loss leaves the sane range, now or in an earlier attempt; `InputError` when the disk refuses.
     """
     seeds = list(folders)
     pending = list(folders)

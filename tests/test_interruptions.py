@@ -1,0 +1,97 @@
+"""Snakemake and its trainings killed at random moments on the miniature graph; the same command again; the same bits."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from workflow_folder import command, copy_workflow, environment, snakemake
+
+TARGET = "results/smoke/runs/linear/lsa-d1-weights/seed-1/weights.parquet"
+#: long enough to be met in the middle, and a checkpoint every half second
+SETTINGS = (
+    *("--config", "scale=smoke", "checkpoint_every=0.5"),
+    "runs={linear/lsa-d1-weights: {training: {steps: 2000, batch: 64, test_every: 500}}}",
+)
+RESULTS = ("weights.safetensors", "snapshots.safetensors", "history.parquet", "weights.parquet")
+
+
+def outcome(folder: Path) -> dict[str, bytes]:
+    run = (folder / TARGET).parent
+    return {name: (run / name).read_bytes() for name in RESULTS}
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command(TARGET, *SETTINGS),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def trainers(folder: Path) -> list[int]:
+    """Living processes that hold a training's lock in `folder`; the file of a killed one stays behind."""
+    owners = [lock.read_text().split() for lock in (folder / "results/smoke/checkpoints").rglob("lock")]
+    return [int(owner[1]) for owner in owners if owner and Path("/proc", owner[1]).exists()]
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = copy_workflow(tmp_path_factory.mktemp("undisturbed") / "clone")
+    snakemake(folder, TARGET, *SETTINGS)
+    return outcome(folder)
+
+
+def wait_for_training(folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while not trainers(folder):
+        assert process.poll() is None, "finished before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_everything_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    folder = copy_workflow(tmp_path / "clone")
+    killed_in_training = 0
+    for _ in range(3):
+        process = start(folder)
+        wait_for_training(folder, process)
+        time.sleep(random.uniform(0, 1.5))
+        training = trainers(folder)
+        killed_in_training += bool(training) and process.poll() is None
+        for pid in [process.pid, *training]:
+            kill(pid)
+        process.wait()
+        snakemake(folder, "--unlock", *SETTINGS)
+    assert killed_in_training, "no kill met a training"
+    output = snakemake(folder, TARGET, *SETTINGS)
+    assert "100%" in output
+    assert outcome(folder) == undisturbed
+
+
+def test_snakemake_killed_while_its_training_lives_on(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    """The new command waits for the training that outlived its Snakemake, instead of starting a second one."""
+    folder = copy_workflow(tmp_path / "clone")
+    process = start(folder)
+    wait_for_training(folder, process)
+    orphans = trainers(folder)
+    kill(process.pid)
+    process.wait()
+    assert all(Path(f"/proc/{pid}").exists() for pid in orphans), "the training was to outlive Snakemake"
+    snakemake(folder, "--unlock", *SETTINGS)
+    snakemake(folder, TARGET, *SETTINGS)
+    log = folder / "results/smoke/logs/train/linear/lsa-d1-weights/seed-1.log"
+    assert f"is being trained by process {orphans[0]}" in log.read_text()
+    assert outcome(folder) == undisturbed
