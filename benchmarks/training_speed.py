@@ -30,7 +30,9 @@ def worker(variant: str, name: str, seconds: float) -> None:
     from mesaopt import config
     from mesaopt.experiments import resolve
 
-    experiments, scales, settings = (config.read_yaml(ROOT / "config" / f"{part}.yaml") for part in ("experiments", "scales", "config"))
+    experiments, scales, settings = (
+        config.read_yaml(ROOT / "config" / f"{part}.yaml") for part in ("experiments", "scales", "config")
+    )
     run = resolve(experiments, scales, settings, "paper").run(MODELS[name])
     step = _naive_step(run) if variant == "naive" else _project_step(run, variant)
     for index in range(2):
@@ -44,10 +46,13 @@ def worker(variant: str, name: str, seconds: float) -> None:
 
 
 def _project_step(run, variant: str) -> Callable[[int], None]:
+    import torch
+
     from mesaopt import backends
     from mesaopt.train import update
     from mesaopt.training_state import TrainingState
 
+    torch.set_flush_denormal(True)  # as trainings do
     state, backend = TrainingState.initial(run, [1], "cpu"), backends.choose(variant, run, "cpu")
     return lambda index: update(run, [1], state, backend)
 
@@ -78,7 +83,7 @@ def _naive_step(run) -> Callable[[int], None]:
     return step
 
 
-def _NaiveModel(spec):  # noqa: N802 - a class made when called, so that the parent process does not import torch
+def _NaiveModel(spec):
     import torch
     from torch import nn
 
@@ -149,7 +154,10 @@ def main() -> None:
     print("| model | variant | steps/s, all cores: median (range) | times naive | MB per process |")
     print("|---|---|---|---|---|")
     for (name, variant), rounds in found.items():
-        speeds, ratios = [speed for speed, _ in rounds], [a / b for (a, _), (b, _) in zip(rounds, found[name, "naive"], strict=True)]
+        speeds, ratios = (
+            [speed for speed, _ in rounds],
+            [a / b for (a, _), (b, _) in zip(rounds, found[name, "naive"], strict=True)],
+        )
         spread = f"{statistics.median(speeds):.1f} ({min(speeds):.1f} to {max(speeds):.1f})"
         print(f"| {name} | {variant} | {spread} | {statistics.median(ratios):.1f} | {max(mb for _, mb in rounds):.0f} |")
 
