@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SNAKEMAKE_PROFILE")}
 
 
-def snakemake(folder: Path, *arguments: str, succeed: bool = True) -> str:
+def snakemake(folder: Path, *arguments: str, succeed: bool = True, timeout: float = 600) -> str:
     """Output of `snakemake ARGUMENTS` in `folder`; its exit status must be 0, or not 0 with `succeed=False`."""
     done = subprocess.run(
         command(*arguments),
@@ -40,7 +40,7 @@ def snakemake(folder: Path, *arguments: str, succeed: bool = True) -> str:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=600,
+        timeout=timeout,
     )
     assert (done.returncode == 0) == succeed, done.stdout
     return done.stdout
