@@ -6,6 +6,7 @@ from os import environ
 import shutil
 import sys
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 # Jobs use this source tree and this interpreter's environment, whether or not it was activated or the package installed.
@@ -77,6 +78,10 @@ def task_of(name):
 
 
 def plain(name):
+# What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster.
+ASKED = workflow.resource_settings.overwrite_resources
+
+
     """A name without slashes, for rules and captions."""
     return "-".join(Path(name).parts)
 
@@ -93,8 +98,12 @@ RUN_FOLDER = "results/{scale}/runs/{run}/seed-{seed}"
 def pack_size():
     if config["pack"] != "auto":
         return config["pack"]
-    gpu_jobs = config["device"] != "cpu" and (workflow.non_local_exec or workflow.remote_exec or shutil.which("nvidia-smi"))
+    gpu_jobs = config["device"] != "cpu" and ("gpu" in ASKED.get("train", {}) or shutil.which("nvidia-smi"))
     return len(plan(SCALE).seeds) if gpu_jobs else 1
+def pack_name(run, pack):
+    return f"train_{plain(run)}_{pack[0]}_to_{pack[-1]}"
+
+
 
 
 def is_trained(run, seed):
@@ -109,13 +118,30 @@ def is_trained(run, seed):
 
 
 def packs():
-    """(run, seeds) of every job that takes several seeds."""
-    size = pack_size() if SCALE in COMPUTED_SCALES else 1
+    """(run, seeds) of every job that takes several seeds: neighbours among the seeds, so that the first and the last name all.
+
+    A job reads the workflow again, when other seeds may have finished: its packs are those that its command names.
+    """
+    if SCALE not in COMPUTED_SCALES:
+        return
+    seeds = plan(SCALE).seeds
+    if not workflow.is_main_process:
+        asked = {argument.partition(":")[0] for argument in sys.argv}
+        every = [(run, seeds[i:j]) for run in plan(SCALE).runs for j in range(len(seeds) + 1) for i in range(j - 1)]
+        yield from ((run, pack) for run, pack in every if pack_name(run, pack) in asked)
+        return
+    size = pack_size()
     for run in plan(SCALE).runs if size > 1 else []:
-        pending = [seed for seed in plan(SCALE).seeds if not is_trained(run, seed)]
-        for start in range(0, len(pending), size):
-            if len(pack := pending[start : start + size]) > 1:
-                yield run, pack
+        for trained, neighbours in groupby(seeds, lambda seed: is_trained(run, seed)):
+            pending = [] if trained else list(neighbours)
+            for start in range(0, len(pending), size):
+                if len(pack := pending[start : start + size]) > 1:
+                    yield run, pack
+
+
+PACKS = list(packs())
+for run, pack in PACKS if "train" in ASKED else []:
+    ASKED[pack_name(run, pack)] = ASKED["train"]  # takes effect because no rule has been read yet
 
 
 # --- analyses

@@ -13,6 +13,7 @@ rule collect:
         "results/{scale}/logs/collect/{figure}.log",
     benchmark:
         "results/{scale}/benchmarks/collect/{figure}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -44,6 +45,7 @@ for name in FIGURES:
             f"results/{{any_scale}}/benchmarks/draw/{name}.{{format}}.tsv"
         wildcard_constraints:
             any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
+        localrule: True
         conda:
             ENVIRONMENT
         params:

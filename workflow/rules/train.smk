@@ -37,12 +37,11 @@ rule train:
         TRAIN
 
 
-for run, pack in packs():
-    pack_name = f"train_{plain(run)}_{pack[0]}_to_{pack[-1]}"
+for run, pack in PACKS:
 
     rule:
         name:
-            pack_name
+            pack_name(run, pack)
         output:
             **{
                 name: [f"{RUN_FOLDER}/{file}".format(scale=SCALE, run=run, seed=seed) for seed in pack]
@@ -66,4 +65,4 @@ for run, pack in packs():
         shell:
             TRAIN
 
-    workflow.ruleorder(pack_name, "train")
+    workflow.ruleorder(pack_name(run, pack), "train")
