@@ -1,4 +1,4 @@
-"""Wrong configurations and files: each gets one clear line, a non-zero exit, and nothing is overwritten."""
+"""Wrong configurations and files, given to Snakemake: one clear line, exit status not 0, nothing overwritten."""
 
 import hashlib
 import shutil
@@ -104,6 +104,17 @@ def test_targets_that_do_not_exist(built: Path, target: str) -> None:
     line = refused(built, target, "--config", "scale=smoke")
     assert target in line
     assert "fig13" in line or "pdf, png, svg" in line
+
+
+@pytest.mark.parametrize(
+    "target", ["results/smoke/runs/linear/lsa-d99/seed-1/loss.parquet", "results/smoke/runs/../../../x.parquet"]
+)
+def test_targets_outside_the_plan_or_the_folder(built: Path, target: str) -> None:
+    before = content(built)
+    output = snakemake(built, target, "--config", "scale=smoke", succeed=False)
+    assert "No rule to produce" in output
+    assert "Traceback" not in output
+    assert content(built) == before
 
 
 def stage(*arguments: object) -> subprocess.CompletedProcess[str]:

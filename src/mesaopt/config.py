@@ -1,8 +1,9 @@
 """Reading and checking of the configuration, with one line for each mistake."""
 
 import difflib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,31 @@ import yaml
 
 from mesaopt.errors import InputError
 
+#: the one written in C, which is ten times faster, where libyaml is there
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Safe):
+    """YAML in which no mapping may say a key twice; plain YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Raises `InputError` in one line when the file is missing or not a YAML mapping."""
+    """Raises `InputError` in one line when the file is missing, not a YAML mapping, or has a key twice in one place."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 (byte {error.start})") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -46,12 +65,33 @@ def typed(value: Any) -> Any:
     return value
 
 
+def _is_whole(checker: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+#: JSON schema takes 2.0 for an integer; what is a count here must be one in Python too
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator, type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+)
+
+
 def check(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
-    """Raise `InputError` for the first thing in `values` that the JSON schema refuses."""
-    found = jsonschema.Draft202012Validator(schema).iter_errors(values)
+    """Raise `InputError` for the first thing in `values` that the JSON schema refuses, or that is not a finite number."""
+    found = _Validator(schema).iter_errors(values)
     errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         raise InputError(_one_line(errors[0], where))
+    for place, number in _numbers(values, where):
+        if not math.isfinite(number):
+            raise InputError(f"{place}: must be a finite number, not {number}")
+
+
+def _numbers(values: Any, where: str) -> Iterator[tuple[str, float]]:
+    if isinstance(values, float):
+        yield where, values
+    elif isinstance(values, Mapping | list):
+        for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+            yield from _numbers(value, f"{where}: {key}")
 
 
 def _closeness(error: jsonschema.ValidationError) -> tuple[int, bool, bool]:

@@ -5,17 +5,13 @@ A `Plan` is what the workflow asks: the seeds, the specs of all runs and hand-wr
 
 import copy
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from mesaopt.errors import InputError
-from mesaopt.spec import Run, Task, Theory
-
-NAME = re.compile(r"[a-z0-9_]+/[a-z0-9-]+")
-SPLITS = ("evaluation", "probe_fit", "probe_score")
+from mesaopt.spec import NAME, Run, Task, Theory, Training
 
 
 @dataclass(frozen=True)
@@ -49,15 +45,16 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     for source, layer in layers:
         for part, table in entries.items():
             _override(table, layer.get(part) or {}, f"{source}: {part}")
-    tasks = {name: Task.from_dict({"name": name, **values}) for name, values in experiments["tasks"].items()}
+    tasks = {name: Task.from_dict({**values, "name": name}) for name, values in experiments["tasks"].items()}
+    runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
     return Plan(
         scale=scale,
         seeds=_seeds(config.get("seeds") or scales[scale]["seeds"]),
         tasks=tasks,
         sequences={**experiments["sequences"], **scales[scale].get("sequences", {})},
-        runs={name: _run(name, values, tasks) for name, values in entries["runs"].items()},
+        runs=runs,
         theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
-        interpolations=_interpolations(experiments["interpolations"], entries["runs"]),
+        interpolations=_interpolations(experiments["interpolations"], runs),
     )
 
 
@@ -75,7 +72,11 @@ def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:
 
 
 def _seeds(seeds: Any) -> tuple[int, ...]:
-    good = isinstance(seeds, list | tuple) and seeds and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)
+    good = (
+        isinstance(seeds, list | tuple)
+        and seeds
+        and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)
+    )
     if not good:
         raise InputError(f"seeds must be a list of whole numbers, not {seeds!r}")
     if len(set(seeds)) < len(seeds):
@@ -95,7 +96,9 @@ def _expand(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 values["training"] = {key: _at_depth(value, depth, f"{name}: {key}") for key, value in values["training"].items()}
             full = name.replace("{depth}", str(depth))
             if not NAME.fullmatch(full):
-                raise InputError(f"experiment name {full!r}: must be task/name of lower-case letters, digits, - (and _ in the task)")
+                raise InputError(
+                    f"experiment name {full!r}: must be task/name of lower-case letters, digits, - (and _ in the task)"
+                )
             if full in expanded:
                 raise InputError(f"experiment {full!r} is defined twice")
             expanded[full] = values
@@ -131,26 +134,42 @@ def _merge(target: dict[str, Any], changes: Any, where: str) -> None:
 
 def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Any:
     task = values.get("task")
-    if task not in tasks:
+    if not isinstance(task, str) or task not in tasks:
         raise InputError(f"{name}: {unknown(task, 'task', list(tasks))}")
     if name.split("/")[0] != task:
         raise InputError(f"{name}: belongs to task {task}, so its name must begin with {task}/")
     try:
-        return kind.from_dict({"name": name, **values, "task": tasks[task].to_dict()})
+        return kind.from_dict({**values, "name": name, "task": tasks[task].to_dict()})
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
 
 def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Run:
-    return _named(Run, name, values, tasks)
+    run = _named(Run, name, values, tasks)
+    _check_schedule(name, run.training)
+    return run
 
 
 def _theory(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Theory:
-    return _named(Theory, name, values, tasks)
+    theory = _named(Theory, name, values, tasks)
+    _check_schedule(name, theory)
+    return theory
 
 
-def _interpolations(pairs: Mapping[str, str], runs: Mapping[str, Any]) -> dict[str, str]:
+def _check_schedule(name: str, settings: Training | Theory) -> None:
+    """A cosine needs steps after its warm-up."""
+    end = settings.horizon or settings.steps
+    if settings.final_lr is not None and end <= settings.warmup:
+        last = "horizon" if settings.horizon else "steps"
+        raise InputError(
+            f"{name}: a cosine to final_lr {settings.final_lr} begins after the warm-up: warmup {settings.warmup} contradicts"
+            f" {last} {end}"
+        )
+
+
+def _interpolations(pairs: Mapping[str, str], runs: Mapping[str, Run]) -> dict[str, str]:
     for second, first in pairs.items():
-        for name in (second, first):
-            _pick(runs, name, "run in interpolations")
+        following, compressed = (_pick(runs, name, "run in interpolations") for name in (second, first))
+        if (following.task, following.model) != (compressed.task, compressed.model):
+            raise InputError(f"interpolations: {second} and {first} must have one task and one model, theirs differ")
     return dict(pairs)

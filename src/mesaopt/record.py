@@ -54,6 +54,8 @@ def _check(results: Path, name: str) -> tuple[Path, Path]:
     except (OSError, ValueError) as error:
         raise InputError(f"{provenance}: not readable ({error})") from None
     if facts.get("dirty") or "unknown" in facts.get("commits", ["unknown"]):
-        raise InputError(f"{name}: some of its results come from changed or unknown code ({provenance}); train them from a commit")
+        raise InputError(
+            f"{name}: some of its results come from changed or unknown code ({provenance}); train them from a commit"
+        )
     print(f"{name}: {len(frame)} values, seeds {sorted(frame['seed'].unique().tolist())}", file=sys.stderr)
     return table, provenance

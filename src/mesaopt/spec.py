@@ -6,6 +6,7 @@ the identity of the run: key order and the spelling of a number (0.1, 1e-1) do n
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ TASKS = ("linear", "contracting", "fixed_teacher")
 LAYERS = ("linear", "softmax", "mesa")
 TOKENS = ("raw", "constructed", "constructed_bare")
 NORMALISATIONS = ("none", "qk", "qv")
+#: names of runs and hand-written algorithms become folders below the results, and must not lead anywhere else
+NAME = re.compile(r"[a-z0-9_]+/[a-z0-9-]+")
 
 #: a spec (not `Self`: the checker of annotations in tests sees methods one by one)
 S = TypeVar("S", bound="_Json")
@@ -24,6 +27,10 @@ S = TypeVar("S", bound="_Json")
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def _require_name(name: str) -> None:
+    _require(bool(NAME.fullmatch(name)), f"name {name!r}: must be task/name of lower-case letters, digits, - (and _ in the task)")
 
 
 class _Json:
@@ -121,6 +128,7 @@ class Training(_Json):
         _require(self.final_lr is None or self.final_lr > 0, f"final_lr must be positive or null, not {self.final_lr}")
         _require(self.horizon is None or self.horizon > self.warmup, f"horizon {self.horizon} must exceed warmup {self.warmup}")
         _require(self.stream.isidentifier(), f"stream must be a plain name, not {self.stream!r}")
+        _require(self.stream != "test", "stream must not be test: those are the sequences of the test loss")
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class Run(_Json):
     training: Training
 
     def __post_init__(self) -> None:
+        _require_name(self.name)
         width = self.task.n_obs if self.model.tokens == "raw" else 4 * self.task.n_obs
         _require(
             self.model.tokens == "raw" or self.model.d_model == width,
@@ -164,6 +173,7 @@ class Theory(_Json):
     final_lr: float | None = 1e-5
 
     def __post_init__(self) -> None:
+        _require_name(self.name)
         _require(self.algorithm in ("gd", "chebyshev"), f"{self.name}: unknown algorithm {self.algorithm!r}: gd or chebyshev")
         _require(self.form in ("textbook", "published"), f"{self.name}: unknown form {self.form!r}: textbook or published")
         _require(self.lag in (0, 1), f"{self.name}: lag must be 0 or 1, not {self.lag}")

@@ -14,12 +14,13 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
 environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
-from mesaopt import config as configuration
 from mesaopt.errors import InputError
 from mesaopt.experiments import resolve
 from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
+from mesaopt.orphans import queued_jobs
 from mesaopt.provenance import code_fingerprint
+from mesaopt.settings import read_settings
 
 COMPUTED_SCALES = ["paper", "laptop", "smoke"]
 FORMATS = ["pdf", "png", "svg"]
@@ -30,34 +31,21 @@ def stop(error):
     raise SystemExit(f"mesaopt: error: {error}")
 
 
-config = configuration.typed(config)
 try:
-    EXPERIMENTS, SCALES = (
-        configuration.typed(configuration.read_yaml(Path(workflow.basedir, "config", f"{name}.yaml")))
-        for name in ("experiments", "scales")
-    )
-    configuration.check(
-        config,
-        configuration.read_yaml(Path(workflow.basedir, "workflow/schemas/config.schema.yaml")),
-        "config",
-    )
-    registry.check_style(config["style"])
+    SETTINGS = read_settings(Path(workflow.basedir), config)
 except InputError as error:
     stop(error)
 
+config = SETTINGS.config
 SCALE = config["scale"]
 
 
 @cache
 def plan(scale):
     try:
-        return resolve(EXPERIMENTS, SCALES, config, scale)
+        return resolve(SETTINGS.experiments, SETTINGS.scales, config, scale)
     except InputError as error:
         stop(error)
-
-
-if SCALE in COMPUTED_SCALES:
-    plan(SCALE)  # a wrong setting is reported before anything runs
 
 
 fingerprint = cache(code_fingerprint)
@@ -78,10 +66,6 @@ def task_of(name):
 
 
 def plain(name):
-# What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster.
-ASKED = workflow.resource_settings.overwrite_resources
-
-
     """A name without slashes, for rules and captions."""
     return "-".join(Path(name).parts)
 
@@ -95,15 +79,15 @@ def sequences_of(wildcards, name):
 RUN_FOLDER = "results/{scale}/runs/{run}/seed-{seed}"
 
 
+# What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster.
+ASKED = workflow.resource_settings.overwrite_resources
+
+
 def pack_size():
     if config["pack"] != "auto":
         return config["pack"]
     gpu_jobs = config["device"] != "cpu" and ("gpu" in ASKED.get("train", {}) or shutil.which("nvidia-smi"))
     return len(plan(SCALE).seeds) if gpu_jobs else 1
-def pack_name(run, pack):
-    return f"train_{plain(run)}_{pack[0]}_to_{pack[-1]}"
-
-
 
 
 def is_trained(run, seed):
@@ -115,6 +99,10 @@ def is_trained(run, seed):
         return False
     present = json.loads(plan(SCALE).run(run).to_json())
     return all(recorded.get(key) == value for key, value in present.items())
+
+
+def pack_name(run, pack):
+    return f"train_{plain(run)}_{pack[0]}_to_{pack[-1]}"
 
 
 def packs():
@@ -181,11 +169,27 @@ def no_such_figure(wildcards):
     stop(f"no figure {wildcards.path!r}: {known}")
 
 
+_KNOWN = plan(SCALE if SCALE in COMPUTED_SCALES else "paper")  # the names are those of every scale
+
+
+onstart:
+    if shutil.which("squeue"):
+        try:
+            jobs = queued_jobs(Path())
+        except InputError:  # a SLURM that does not answer: then nothing can be submitted to it either
+            jobs = []
+        if jobs:
+            stop(
+                f"jobs of an earlier Snakemake in this folder are still in SLURM's queue: {', '.join(job.number for job in jobs)};"
+                " first wait for them or cancel them: python -m mesaopt orphans --wait (or --cancel)"
+            )
+
+
 wildcard_constraints:
     scale="|".join(COMPUTED_SCALES),
-    task="[a-z0-9_]+",
-    run="[a-z0-9_]+/[a-z0-9-]+",
-    algorithm="[a-z0-9_]+/[a-z0-9-]+",
+    task="|".join(_KNOWN.tasks),
+    run="|".join(_KNOWN.runs),
+    algorithm="|".join(_KNOWN.theory),
     seed=r"\d+",
     figure="|".join(FIGURES),
     format="|".join(FORMATS),
