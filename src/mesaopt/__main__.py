@@ -127,6 +127,12 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "draw": _draw,
     "evaluate": _evaluate,
     "evaluate-lsq": _evaluate_lsq,
+def _orphans(args: argparse.Namespace) -> None:
+    from mesaopt.orphans import orphans_stage
+
+    orphans_stage(args.folder, args.cancel, args.wait)
+
+
     "evaluate-theory": _evaluate_theory,
     "extract": _extract,
     "interpolate": _interpolate,
@@ -138,6 +144,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    "orphans": _orphans,
     """Run one stage; returns the exit status: 0, 1 for anything wrong with the input, 130 when interrupted."""
     # one thread a job: the workflow fills the cores with jobs, and threads beyond the cores slow everything down
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

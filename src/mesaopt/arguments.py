@@ -99,3 +99,9 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub = stage("record", "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
     sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")
+
+    sub = stage("orphans", "SLURM jobs of this folder that outlived their Snakemake; exit status 1 if any are left.")
+    choice = sub.add_mutually_exclusive_group()
+    choice.add_argument("--cancel", action="store_true", help="cancel them, and wait until they have ended")
+    choice.add_argument("--wait", action="store_true", help="wait until they have finished")
+    sub.add_argument("--folder", type=Path, default=Path(), metavar="FOLDER", help="where Snakemake ran; default: here")

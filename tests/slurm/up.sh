@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A SLURM of one node on this machine, for tests: partitions cpu and gpu, emulated GPUs. Needs root and Debian's packages.
-# Usage: up.sh STATE_FOLDER [CPUS] [GPUS]; down.sh stops it.
+# A SLURM of one node on this machine, for tests: partitions cpu and gpu, emulated GPUs. Needs root and Debian's packages, which
+# it installs if they are missing. Usage: up.sh STATE_FOLDER [CPUS] [GPUS]; down.sh stops it.
 set -euo pipefail
 state=${1:?a folder for the state}
 cpus=${2:-4}
@@ -8,9 +8,15 @@ gpus=${3:-2}
 host=$(hostname -s)
 memory=$(awk '/^MemTotal/ {print int($2 * 0.8 / 1024)}' /proc/meminfo)
 
-mkdir -p "$state"/{controller,node,log,devices} /etc/slurm
-install -d -o munge -g munge -m 0755 /run/munge
-install -d -o munge -g munge -m 0700 /var/log/munge /var/lib/munge
+command -v slurmctld slurmd munged >/dev/null || {
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 \
+    slurm-wlm slurm-wlm-basic-plugins munge
+}
+mkdir -p "$state"/{controller,node,log,devices,before} /etc/slurm
+for file in slurm.conf gres.conf cgroup.conf; do
+  [ ! -e "/etc/slurm/$file" ] || grep -q "tests/slurm/up.sh" "/etc/slurm/$file" || mv "/etc/slurm/$file" "$state/before/"
+done
 
 # a device per GPU: the null device, so nothing that asks for a GPU finds one that works
 for ((i = 0; i < gpus; i++)); do
@@ -24,6 +30,8 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+# a requeued job waits this many seconds
+AuthInfo=cred_expire=5
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -45,7 +53,6 @@ GresTypes=gpu
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobRequeue=1
-AuthInfo=cred_expire=5
 MinJobAge=3600
 KillWait=5
 SlurmctldTimeout=60
@@ -54,11 +61,24 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus Boards=1 SocketsPerBoard=1 CoresPer
 PartitionName=cpu Nodes=$host Default=YES DefMemPerCPU=500 DefaultTime=10 MaxTime=2:00:00 State=UP
 PartitionName=gpu Nodes=$host DefMemPerCPU=500 DefaultTime=10 MaxTime=2:00:00 State=UP
 CONF
-echo "NodeName=$host Name=gpu Type=test File=$state/devices/gpu[0-$((gpus - 1))]" >/etc/slurm/gres.conf
-printf 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=no\nConstrainDevices=no\nConstrainRAMSpace=no\n' >/etc/slurm/cgroup.conf
+cat >/etc/slurm/gres.conf <<CONF
+# written by tests/slurm/up.sh
+NodeName=$host Name=gpu Type=test File=$state/devices/gpu[0-$((gpus - 1))]
+CONF
+cat >/etc/slurm/cgroup.conf <<CONF
+# written by tests/slurm/up.sh
+CgroupPlugin=cgroup/v1
+CgroupAutomount=no
+ConstrainCores=no
+ConstrainDevices=no
+ConstrainRAMSpace=no
+CONF
 
 if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
+  install -d -o munge -g munge -m 0755 /run/munge
+  install -d -o munge -g munge -m 0700 /var/log/munge /var/lib/munge
   runuser -u munge -- munged
+  touch "$state/munge-started"
   sleep 1
 fi
 slurmctld -c

@@ -173,12 +173,8 @@ _KNOWN = plan(SCALE if SCALE in COMPUTED_SCALES else "paper")  # the names are t
 
 
 onstart:
-    if shutil.which("squeue"):
-        try:
-            jobs = queued_jobs(Path())
-        except InputError:  # a SLURM that does not answer: then nothing can be submitted to it either
-            jobs = []
-        if jobs:
+    if workflow.non_local_exec and shutil.which("squeue"):
+        if jobs := [job.number for job in queued_jobs(Path())]:
             stop(
                 f"jobs of an earlier Snakemake in this folder are still in SLURM's queue: {', '.join(job.number for job in jobs)};"
                 " first wait for them or cancel them: python -m mesaopt orphans --wait (or --cancel)"

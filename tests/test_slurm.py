@@ -1,0 +1,77 @@
+"""The SLURM profile on a real SLURM with emulated GPUs: the same tables as the local run's, value for value."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from slurm_cluster import OPTIONS, Night, clone, jobs, running
+from workflow_folder import ROOT, planned, snakemake
+
+SMOKE = "scale=smoke"
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with running(request, tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+def same_tables(one: Path, other: Path) -> list[str]:
+    """Names of the tables of figures, which must be the same in both folders."""
+    tables = sorted(path.name for path in (one / "results/smoke/tables").glob("*.parquet"))
+    assert tables == sorted(path.name for path in (other / "results/smoke/tables").glob("*.parquet"))
+    for name in tables:
+        frames = [pd.read_parquet(folder / "results/smoke/tables" / name) for folder in (one, other)]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+    return tables
+
+
+def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) -> None:
+    assert (ROOT / "slurm").resolve() == ROOT / "profiles/slurm"
+    folder = clone(tmp_path / "clone")
+    figure = "results/paper/figures/fig13.pdf"
+    jobs = planned(folder, "--profile", "slurm", figure)
+    assert jobs["train_linear-lsa-d1-weights_1_to_11111"] == 1
+    assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 1
+
+
+def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
+    local, remote = clone(tmp_path / "local"), clone(tmp_path / "remote")
+    Night(remote, "figures/fig13.pdf", SMOKE).end()
+    snakemake(local, "figures/fig13.pdf", "--config", SMOKE)
+    assert same_tables(local, remote) == ["fig13.parquet"]
+    assert (remote / "figures/fig13.pdf").read_bytes().startswith(b"%PDF")
+    training, analysis = jobs(remote)
+    assert training["Comment"].startswith("rule_train_linear-lsa-d1-weights_1_to_11")
+    assert (training["Partition"], training["TresPerJob"], training["NumCPUs"]) == ("gpu", "gres:gpu:1", "2")
+    assert analysis["Comment"].startswith("rule_analysis")
+    assert (analysis["Partition"], analysis.get("TresPerJob")) == ("cpu", None)
+    assert planned(remote, *OPTIONS, "figures/fig13.pdf", "--config", SMOKE) == {}
+    done = subprocess.run([sys.executable, "-m", "mesaopt", "orphans"], cwd=remote, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "no jobs of this folder are in SLURM's queue\n")
+
+
+@pytest.mark.long
+def test_every_figure_on_slurm(cluster: None, tmp_path: Path) -> None:
+    local, remote = clone(tmp_path / "local"), clone(tmp_path / "remote")
+    night = Night(remote, "all", SMOKE)
+    snakemake(local, "all", "--config", SMOKE)
+    night.end(timeout=1800)
+    assert len(same_tables(local, remote)) >= 6
+    trainings = jobs(remote, "rule_train")
+    assert trainings
+    assert all(job["TresPerJob"] == "gres:gpu:1" for job in trainings)
+    others = [job for job in jobs(remote) if job not in trainings]
+    assert others
+    assert not any("TresPerJob" in job for job in others)
+    logs = remote / "results/smoke/logs"
+    assert len(list(logs.rglob("*.log"))) >= len(jobs(remote))
+
+
+def test_orphans_where_there_is_no_slurm_says_so_in_one_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "mesaopt", "orphans"], capture_output=True, text=True, env={"PATH": "/nowhere"})
+    assert done.returncode == 1
+    assert done.stderr == "mesaopt: error: squeue: No such file or directory; orphans can only be found where SLURM is\n"
