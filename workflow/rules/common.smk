@@ -176,7 +176,7 @@ onstart:
     if workflow.non_local_exec and shutil.which("squeue"):
         if jobs := [job.number for job in queued_jobs(Path())]:
             stop(
-                f"jobs of an earlier Snakemake in this folder are still in SLURM's queue: {', '.join(job.number for job in jobs)};"
+                f"jobs of an earlier Snakemake in this folder are still in SLURM's queue: {', '.join(jobs)};"
                 " first wait for them or cancel them: python -m mesaopt orphans --wait (or --cancel)"
             )
 
