@@ -12,6 +12,7 @@ include: "workflow/rules/theory.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/record.smk"
+include: "workflow/rules/checks.smk"
 
 
 rule all:

@@ -26,6 +26,7 @@ COMMANDS = {
     "probe": "--weights a --sequences b --theory {} --parameters c --probes d",
     "collect": "--figure fig2 --results a --seeds 1 11 --out b --provenance c",
     "draw": "--figure fig2 --table a --provenance b --out c.pdf",
+    "environment": "--out a",
     "record": "--results a --recorded b",
 }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mesaopt.provenance import code_fingerprint, commit, provenance, versions, write_json
+from mesaopt.environment import versions
+from mesaopt.provenance import code_fingerprint, commit, provenance, write_json
 
 PACKAGE = {
     "__init__.py": '__version__ = "1"',

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "workflow", "config", "src", "profiles", "environment.yml")
+PARTS = ("Snakefile", "workflow", "config", "src", "profiles", "environment.yml", "requirements.txt", "constraints.txt")
 
 
 def copy_workflow(folder: Path) -> Path:

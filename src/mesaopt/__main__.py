@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.arguments import parser
+from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
 from mesaopt.spec import Task, Theory
 
@@ -105,7 +106,7 @@ def _collect(args: argparse.Namespace) -> None:
 def _draw(args: argparse.Namespace) -> None:
     from mesaopt.figures.draw import draw
 
-    draw(args.figure, args.table, args.provenance, _style(args.style), args.out)
+    draw(args.figure, args.table, args.provenance, _style(args.style), args.out, args.strict_environment)
 
 
 def _style(text: str) -> dict[str, Any]:
@@ -115,43 +116,84 @@ def _style(text: str) -> dict[str, Any]:
         raise InputError(f"--style: not JSON ({error})") from None
 
 
+def _environment(args: argparse.Namespace) -> None:
+    from mesaopt.drift import environment_stage
+
+    environment_stage(args.project, args.out)
+
+
 def _record(args: argparse.Namespace) -> None:
     from mesaopt.record import record
 
     record(args.results, args.recorded)
 
 
-HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "collect": _collect,
-    "data": _data,
-    "draw": _draw,
-    "evaluate": _evaluate,
-    "evaluate-lsq": _evaluate_lsq,
 def _orphans(args: argparse.Namespace) -> None:
     from mesaopt.orphans import orphans_stage
 
     orphans_stage(args.folder, args.cancel, args.wait)
 
 
+HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "collect": _collect,
+    "data": _data,
+    "draw": _draw,
+    "environment": _environment,
+    "evaluate": _evaluate,
+    "evaluate-lsq": _evaluate_lsq,
     "evaluate-theory": _evaluate_theory,
     "extract": _extract,
     "interpolate": _interpolate,
     "learn": _learn,
+    "orphans": _orphans,
     "probe": _probe,
     "record": _record,
     "train": _train,
 }
 
+#: the tables that a stage writes by itself, by argument; each gets a JSON beside it that says where it comes from
+RESULTS = {
+    "data": ("sequences", "systems"),
+    "evaluate": ("out",),
+    "evaluate-lsq": ("out",),
+    "evaluate-theory": ("out",),
+    "extract": ("out", "structure"),
+    "interpolate": ("out",),
+    "learn": ("out",),
+    "probe": ("probes", "in_context"),
+}
+
+
+def _say_where_from(args: argparse.Namespace) -> None:
+    from mesaopt.provenance import provenance, write_json
+
+    for table in filter(None, (getattr(args, name) for name in RESULTS.get(args.stage, ()))):
+        write_json(table.with_suffix(".json"), provenance(stage=args.stage))
+
+
+#: stages whose files are all outputs
+MAKING = ("data", "train")
+
+
+def _results_read(args: argparse.Namespace) -> list[Path]:
+    """Results of earlier stages that the command line names."""
+    if args.stage in MAKING:
+        return []
+    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table")
+    return [path for name in names if (path := getattr(args, name, None)) is not None]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    "orphans": _orphans,
     """Run one stage; returns the exit status: 0, 1 for anything wrong with the input, 130 when interrupted."""
     # one thread a job: the workflow fills the cores with jobs, and threads beyond the cores slow everything down
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
         args = parser().parse_args(arguments)
+        for path in _results_read(args):
+            require_intact(path)
         HANDLERS[args.stage](args)
+        _say_where_from(args)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)
         return 1

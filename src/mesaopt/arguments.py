@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mesaopt.environment import PROJECT
 from mesaopt.errors import InputError
 
 
@@ -95,6 +96,11 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--figure", required=True)
     _path(sub, "--table", "--provenance", "--out")
     sub.add_argument("--style", default="{}", metavar="JSON")
+    sub.add_argument("--strict-environment", action="store_true", help="refuse results of different environments")
+
+    sub = stage("environment", "Compare what runs with the declared environment; exit status 1 if it is another.")
+    _path(sub, "--out")
+    sub.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help="where environment.yml lies")
 
     sub = stage("record", "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
     sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")

@@ -6,7 +6,6 @@ Light on purpose: the workflow calls `code_fingerprint` each time it is read, so
 import ast
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -18,12 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mesaopt.environment import fingerprint, versions
+
 PACKAGE = "mesaopt"
 SOURCES = Path(__file__).resolve().parent
 #: modules that change no number: the wording of an error, a field of the provenance or a new kind of table must not rerun hours
 #: of training (what a spec says is in its JSON, which jobs depend on anyway)
-WITHOUT_NUMBERS = frozenset({PACKAGE, *(f"{PACKAGE}.{name}" for name in ("errors", "provenance", "spec", "tables"))})
-_LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors", "torch")
+WITHOUT_NUMBERS = frozenset(
+    {PACKAGE, *(f"{PACKAGE}.{name}" for name in ("environment", "digests", "errors", "provenance", "spec", "tables"))}
+)
 _IMPORTED = time.time()
 
 
@@ -113,20 +115,22 @@ def _plain_cpp(text: str) -> str:
 
 # --- provenance ----------------------------------------------------------------------------------------------------------------
 def provenance(*, started: float | None = None, seconds_before: float = 0.0, **extra: Any) -> dict[str, Any]:
-    """What to store beside numbers: commit, versions, machine, times, and whatever `extra` names.
+    """What to store beside numbers: commit, versions and their fingerprint, machine, times, and whatever `extra` names.
 
     `started` is in seconds since the epoch (default: when this module was imported); `seconds_before` is wall time spent in
     earlier, interrupted processes of the same job and counts in `wall_seconds`.
     """
     started = _IMPORTED if started is None else started
     finished = time.time()
+    found = versions()
     return {
         **commit(),
         "python": platform.python_version(),
-        "versions": versions(),
+        "versions": found,
+        "environment": fingerprint(found),
         "platform": platform.platform(),
         "host": platform.node(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "finished": datetime.fromtimestamp(finished, UTC).isoformat(timespec="seconds"),
@@ -153,18 +157,8 @@ def _git(*arguments: str) -> str | None:
     return done.stdout
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that numbers depend on, without local parts: 2.13.0, not 2.13.0+cpu."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name).partition("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name, as well as it can be had."""
     try:
         match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
     except OSError:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mesaopt.digests import require_intact, write_digest
 from mesaopt.errors import InputError
 
 #: table -> column -> type; columns of `sequences` that hold the state are added per width (`s_0` ... `s_{n-1}`).
@@ -39,6 +40,8 @@ TABLES: dict[str, dict[str, str]] = {
     "probes": {"layer": "int32", "t": "int32", "target": "string", "split": "string", "mse": "float64", "r2": "float64"},
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
+    # declared packages and facts of the machine; state: as declared, drift (of a version from its pin), or recorded
+    "environment": dict.fromkeys(("item", "declared", "declared_in", "running", "source", "state"), "string"),
     # every drawn value of a figure; matrix panels: x = column, y = row, value = entry
     "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
 }
@@ -93,6 +96,7 @@ def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -
 
 def read_table(path: str | os.PathLike[str], table: str) -> pd.DataFrame:
     """Read and check a table; raises `InputError` in one line when it is missing, damaged or of another kind."""
+    require_intact(Path(path))
     try:
         frame = pq.read_table(path).to_pandas()
     except FileNotFoundError:
@@ -136,6 +140,7 @@ class atomic_path:
             os.chmod(self.temporary, 0o666 & ~umask)
             with open(self.temporary, "rb") as handle:
                 os.fsync(handle.fileno())
+            write_digest(self.path, self.temporary)
             os.replace(self.temporary, self.path)
         except OSError as problem:
             self.temporary.unlink(missing_ok=True)

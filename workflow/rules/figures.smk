@@ -51,10 +51,11 @@ for name in FIGURES:
         params:
             figure=name,
             style=json.dumps(config["style"], sort_keys=True),
+            strict="--strict-environment" if config["strict_environment"] else "",
             code=fingerprint("mesaopt.figures.draw"),
         shell:
             "python -m mesaopt draw --figure {params.figure} --table {input.table} --provenance {input.provenance}"
-            " --style {params.style:q} --out {output} > {log} 2>&1"
+            " --style {params.style:q} {params.strict} --out {output} > {log} 2>&1"
 
 
 rule publish:

@@ -13,7 +13,7 @@ from mesaopt.errors import InputError
 from mesaopt.figures import panels, style
 from mesaopt.figures.options import Style, check_style
 from mesaopt.figures.parts import Figure, Panel
-from mesaopt.figures.records import read_json
+from mesaopt.figures.records import mixed_environments, read_json
 from mesaopt.figures.registry import figure
 from mesaopt.figures.schematic import draw_schematic
 from mesaopt.tables import atomic_path, read_table
@@ -32,10 +32,11 @@ UNDATED: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], out: Path) -> None:
+def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], out: Path, strict: bool = False) -> None:
     """Draw figure `name` from its `figure` table; the format follows the ending of `out`. `options` are those of `Style`.
 
-    Raises `InputError` in one line for an unknown figure, format or option, and for a table without the figure's panels.
+    Raises `InputError` in one line for an unknown figure, format or option, for a table without the figure's panels, and if
+    `strict` for results of different environments.
     """
     kind = out.suffix.removeprefix(".")
     if kind not in UNDATED:
@@ -44,6 +45,8 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
     chosen_style = Style.from_dict(options)
     wanted = figure(name)
     rows, record = read_table(table, "figure"), read_json(provenance)
+    if strict and (mixed := mixed_environments(record)):
+        raise InputError(f"{name}: its results come from {mixed}, which strict_environment refuses; make them again in one")
     # settings count when things are made and again when they are saved
     with mpl.rc_context(style.settings(chosen_style)):
         page = compose(wanted, rows, record, chosen_style)
@@ -91,7 +94,7 @@ def _letter(canvas: Canvas, letter: str, size: float | int) -> None:
 
 
 def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> str:
-    """One line: scale, seeds, what band and weights show, commit."""
+    """One line: scale, seeds, what band and weights show, environments if there were several, commit."""
     seeds = record.get("seeds", [])
     drawn = wanted.drawn(options.probe_split)
     parts = [f"scale {record.get('scale', 'unknown')}"]
@@ -102,6 +105,7 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
         parts.append(f"weights: seed {seeds[0]}")
     if any(panel.kind == "layers" for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
+    parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
     return "  ·  ".join([*parts, _commit(record)])
 
 

@@ -1,20 +1,23 @@
 """Where a figure comes from: what the trainings recorded about themselves, gathered."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mesaopt.errors import InputError
-from mesaopt.figures.registry import chosen, runs
+from mesaopt.figures.registry import chosen, inputs, runs
 
 
 def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, and the spec of every run."""
     found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
     records = [record for entries in found.values() for record, _ in entries]
-    versions = {library: _distinct(r.get("versions", {}).get(library) for r in records) for library in _libraries(records)}
+    tables = [path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds)) if path.suffix == ".parquet"]
+    # tables of versions that wrote none beside them are as good as ever: of those, nothing is known
+    made = [*records, *(read_json(path) for path in dict.fromkeys(tables) if path.exists())]
+    versions = {library: _distinct(r.get("versions", {}).get(library) for r in made) for library in _libraries(made)}
+    environments = _distinct(record.get("environment") for record in made)
     return {
         "figure": name,
         "scale": results.resolve().name,
@@ -25,7 +28,7 @@ def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
         "machines": _distinct(record.get("cpu") for record in records),
         "devices": _distinct(record.get("device") for record in records),
         "versions": versions,
-        "environment": hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:12],
+        "environments": environments,
         "runs": {run: {"seeds": chosen(runs(name)[run], seeds), "spec": entries[0][1]} for run, entries in found.items()},
     }
 
@@ -34,6 +37,15 @@ def _record(folder: Path, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Provenance and spec (without the seed) of one trained run."""
     record, spec = (read_json(folder / f"seed-{seed}" / f"{name}.json") for name in ("provenance", "spec"))
     return record, {key: value for key, value in spec.items() if key != "seed"}
+
+
+def mixed_environments(record: Mapping[str, Any]) -> str | None:
+    """What differs between the environments that a figure's results were made in; None if they were made in one."""
+    environments = record.get("environments", [])
+    if len(environments) < 2:
+        return None
+    differing = [f"{name} {', '.join(found)}" for name, found in record.get("versions", {}).items() if len(found) > 1]
+    return f"{len(environments)} environments ({'; '.join(differing) or 'a package is missing in one'})"
 
 
 def _libraries(records: Sequence[dict[str, Any]]) -> list[str]:
