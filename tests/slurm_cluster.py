@@ -84,13 +84,22 @@ class Night:
     def output(self) -> str:
         return self.log.read_text()
 
-    def end(self, succeed: bool = True, timeout: float = 900) -> str:
-        try:
-            status = self.process.wait(timeout)
-        finally:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGINT)
+    def __enter__(self) -> "Night":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave neither Snakemake nor jobs behind when a test fails."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
                 self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def end(self, succeed: bool = True, timeout: float = 900) -> str:
+        with self:
+            status = self.process.wait(timeout)
         assert (status == 0) == succeed, self.output
         return self.output
 

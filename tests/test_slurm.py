@@ -57,9 +57,8 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_every_figure_on_slurm(cluster: None, tmp_path: Path) -> None:
     local, remote = clone(tmp_path / "local"), clone(tmp_path / "remote")
-    night = Night(remote, "all", SMOKE)
     snakemake(local, "all", "--config", SMOKE)
-    night.end(timeout=1800)
+    Night(remote, "all", SMOKE).end(timeout=3600)
     assert len(same_tables(local, remote)) >= 6
     trainings = jobs(remote, "rule_train")
     assert trainings
