@@ -1,6 +1,9 @@
 """Shapes in signatures are checked in every test: the import hook must come before anything imports mesaopt."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -12,3 +15,13 @@ install_import_hook("mesaopt", "beartype.beartype")
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which figures 1 and 13 are up to date at the smoke scale; tests that change it work on a copy."""
+    from workflow_folder import copy_workflow, snakemake
+
+    folder = copy_workflow(tmp_path_factory.mktemp("smoke") / "clone")
+    snakemake(folder, "figures/fig1.pdf", "figures/fig13.pdf", "--config", "scale=smoke")
+    return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from workflow_folder import copy_workflow, environment, snakemake
+from workflow_folder import environment, snakemake
 
 TARGET = "results/smoke/tables/fig13.parquet"
 
@@ -46,8 +46,8 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = copy_workflow(tmp_path_factory.mktemp("built") / "clone")
+def built(smoke_figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(smoke_figures, tmp_path_factory.mktemp("built") / "clone", symlinks=True)
     snakemake(folder, TARGET, "results/smoke/runs/linear/lsa-d1-weights/seed-1/loss.parquet", "--config", "scale=smoke")
     return folder
 

@@ -6,18 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
-from workflow_folder import copy_workflow, planned, snakemake
+from workflow_folder import planned, snakemake
 
 SMOKE = ("--config", "scale=smoke")
 FIGURES = ("figures/fig1.pdf", "figures/fig13.pdf")
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(smoke_figures: Path) -> Path:
     """A folder in which both figures are up to date; tests that change it work on a copy."""
-    folder = copy_workflow(tmp_path_factory.mktemp("built") / "clone")
-    snakemake(folder, *FIGURES, *SMOKE)
-    return folder
+    return smoke_figures
 
 
 @pytest.fixture

@@ -7,8 +7,18 @@ rule collect:
             f"results/{wildcards.scale}/{path}" for path in registry.inputs(wildcards.figure, figure_seeds(wildcards))
         ],
     output:
-        table="results/{scale}/tables/{figure}.parquet",
-        provenance="results/{scale}/tables/{figure}.json",
+        table=report(
+            "results/{scale}/tables/{figure}.parquet",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"figure": "{figure}", "scale": "{scale}"},
+        ),
+        provenance=report(
+            "results/{scale}/tables/{figure}.json",
+            caption="../report/provenance.rst",
+            category="Environment and provenance",
+            labels={"figure": "{figure}", "scale": "{scale}"},
+        ),
     log:
         "results/{scale}/logs/collect/{figure}.log",
     benchmark:
@@ -38,6 +48,7 @@ for name in FIGURES:
                 f"results/{{any_scale}}/figures/{name}.{{format}}",
                 caption=f"../report/{plain(name)}.rst",
                 category="Figures",
+                labels={"figure": name, "format": "{format}", "scale": "{any_scale}"},
             ),
         log:
             f"results/{{any_scale}}/logs/draw/{name}.{{format}}.log",
