@@ -10,6 +10,9 @@ from mesaopt.data.sequences import inputs_targets
 from mesaopt.data.tokens import delayed
 from mesaopt.errors import InputError
 
+#: sequences at a time, so that memory does not grow with their number
+_CHUNK = 1024
+
 
 @dataclass(frozen=True)
 class GradientDescent:
@@ -29,9 +32,12 @@ def line_search_eta(observations: Float[Tensor, "batch time_plus_1 n_obs"]) -> f
 
     Raises `InputError` when the sequences hold no pair to learn from.
     """
-    inputs, targets = inputs_targets(observations.double())
-    direction = regress(inputs, inputs)
-    curvature = direction.square().sum().item()
+    product = curvature = 0.0
+    for part in observations.split(_CHUNK):
+        inputs, targets = inputs_targets(part.double())
+        direction = regress(inputs, inputs)
+        product += (direction * targets).sum().item()
+        curvature += direction.square().sum().item()
     if curvature == 0:
         raise InputError("eta cannot be line-searched: the sequences need at least 3 elements that are not all zero")
-    return (direction * targets).sum().item() / curvature
+    return product / curvature
