@@ -25,6 +25,7 @@ COMMANDS = {
     "interpolate": "--extracted a --snapshots b --out c",
     "probe": "--weights a --sequences b --theory {} --parameters c --probes d",
     "collect": "--figure fig2 --results a --seeds 1 11 --out b --provenance c",
+    "compare": "--first a --second b",
     "draw": "--figure fig2 --table a --provenance b --out c.pdf",
     "environment": "--out a",
     "record": "--results a --recorded b",
@@ -47,7 +48,8 @@ def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
 
 
 def test_the_stages_are_those_of_the_parser():
-    assert set(cli.HANDLERS) == set(COMMANDS)
+    assert set(cli.HANDLERS) == set(COMMANDS) | {"orphans"}  # which needs no argument
+    assert parser().parse_args(["orphans"]).stage == "orphans"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 from mesaopt.arguments import parser
 from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
+from mesaopt.files_of_stages import results_read, say_where_from
 from mesaopt.spec import Task, Theory
 
 
@@ -116,6 +117,12 @@ def _style(text: str) -> dict[str, Any]:
         raise InputError(f"--style: not JSON ({error})") from None
 
 
+def _compare(args: argparse.Namespace) -> None:
+    from mesaopt.compare import compare_stage
+
+    compare_stage(args.first, args.second, args.tolerance)
+
+
 def _environment(args: argparse.Namespace) -> None:
     from mesaopt.drift import environment_stage
 
@@ -136,6 +143,7 @@ def _orphans(args: argparse.Namespace) -> None:
 
 HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "collect": _collect,
+    "compare": _compare,
     "data": _data,
     "draw": _draw,
     "environment": _environment,
@@ -151,37 +159,6 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
 }
 
-#: the tables that a stage writes by itself, by argument; each gets a JSON beside it that says where it comes from
-RESULTS = {
-    "data": ("sequences", "systems"),
-    "evaluate": ("out",),
-    "evaluate-lsq": ("out",),
-    "evaluate-theory": ("out",),
-    "extract": ("out", "structure"),
-    "interpolate": ("out",),
-    "learn": ("out",),
-    "probe": ("probes", "in_context"),
-}
-
-
-def _say_where_from(args: argparse.Namespace) -> None:
-    from mesaopt.provenance import provenance, write_json
-
-    for table in filter(None, (getattr(args, name) for name in RESULTS.get(args.stage, ()))):
-        write_json(table.with_suffix(".json"), provenance(stage=args.stage))
-
-
-#: stages whose files are all outputs
-MAKING = ("data", "train")
-
-
-def _results_read(args: argparse.Namespace) -> list[Path]:
-    """Results of earlier stages that the command line names."""
-    if args.stage in MAKING:
-        return []
-    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table")
-    return [path for name in names if (path := getattr(args, name, None)) is not None]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; returns the exit status: 0, 1 for anything wrong with the input, 130 when interrupted."""
@@ -190,10 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     try:
         args = parser().parse_args(arguments)
-        for path in _results_read(args):
+        for path in results_read(args):
             require_intact(path)
         HANDLERS[args.stage](args)
-        _say_where_from(args)
+        say_where_from(args)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)
         return 1

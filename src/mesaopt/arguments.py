@@ -98,6 +98,11 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--style", default="{}", metavar="JSON")
     sub.add_argument("--strict-environment", action="store_true", help="refuse results of different environments")
 
+    sub = stage("compare", "Compare two folders of results file by file; exit status 1 if they differ.")
+    sub.add_argument("--first", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--second", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--tolerance", type=float, default=0.0, help="allowed fraction of a column's largest value; default: bits")
+
     sub = stage("environment", "Compare what runs with the declared environment; exit status 1 if it is another.")
     _path(sub, "--out")
     sub.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help="where environment.yml lies")

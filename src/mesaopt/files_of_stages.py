@@ -1,0 +1,34 @@
+"""Which files of a command line are results: those that a stage reads, and those that it writes."""
+
+import argparse
+from pathlib import Path
+
+from mesaopt.provenance import provenance, write_json
+
+#: stages whose files are all outputs
+MAKING = ("data", "train")
+#: the tables that a stage writes, by argument; each gets a JSON beside it (trainings and figures write their own)
+WRITTEN = {
+    "data": ("sequences", "systems"),
+    "evaluate": ("out",),
+    "evaluate-lsq": ("out",),
+    "evaluate-theory": ("out",),
+    "extract": ("out", "structure"),
+    "interpolate": ("out",),
+    "learn": ("out",),
+    "probe": ("probes", "in_context"),
+}
+
+
+def results_read(args: argparse.Namespace) -> list[Path]:
+    """Results of earlier stages that the command line names."""
+    if args.stage in MAKING:
+        return []
+    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table")
+    return [path for name in names if (path := getattr(args, name, None)) is not None]
+
+
+def say_where_from(args: argparse.Namespace) -> None:
+    """Write NAME.json beside each table NAME.parquet of the stage: commit, versions and their fingerprint, machine, times."""
+    for table in filter(None, (getattr(args, name) for name in WRITTEN.get(args.stage, ()))):
+        write_json(table.with_suffix(".json"), provenance(stage=args.stage))
