@@ -120,7 +120,7 @@ def _style(text: str) -> dict[str, Any]:
 def _compare(args: argparse.Namespace) -> None:
     from mesaopt.compare import compare_stage
 
-    compare_stage(args.first, args.second, args.tolerance)
+    compare_stage(args.first, args.second, args.tolerance, args.more)
 
 
 def _environment(args: argparse.Namespace) -> None:

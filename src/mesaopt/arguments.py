@@ -102,6 +102,7 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--first", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--second", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--tolerance", type=float, default=0.0, help="allowed fraction of a column's largest value; default: bits")
+    sub.add_argument("--more", action="store_true", help="the second folder may hold more files")
 
     sub = stage("environment", "Compare what runs with the declared environment; exit status 1 if it is another.")
     _path(sub, "--out")

@@ -15,9 +15,9 @@ NOT_RESULTS = ("environment.parquet",)
 NOT_FINISHED = ("checkpoints",)
 
 
-def compare_stage(first: Path, second: Path, tolerance: float) -> None:
+def compare_stage(first: Path, second: Path, tolerance: float, more: bool = False) -> None:
     """Print what differs between two folders of results; raises `InputError` if anything does, or if there is nothing."""
-    count, differences = compare_folders(first, second, tolerance)
+    count, differences = compare_folders(first, second, tolerance, more)
     for line in differences:
         print(line)
     if not count:
@@ -28,14 +28,17 @@ def compare_stage(first: Path, second: Path, tolerance: float) -> None:
     print(f"{count} files of {first} and {second} are equal {promise}")
 
 
-def compare_folders(first: Path, second: Path, tolerance: float = 0.0) -> tuple[int, list[str]]:
-    """How many files there are in either folder, and a line for each that differs.
+def compare_folders(first: Path, second: Path, tolerance: float = 0.0, more: bool = False) -> tuple[int, list[str]]:
+    """How many files there are in either folder (with `more`: in the first), and a line for each that differs.
+
+    `more` allows the second folder to hold more files: a pack trains all its seeds where single jobs train those asked for.
 
     With a tolerance only tables are compared: numbers may differ by `tolerance` times the largest value of their column in that
     table, everything else must be the same.
     """
     kinds = (".parquet",) if tolerance else (".parquet", ".safetensors")
     left, right = (_results(folder, kinds) for folder in (first, second))
+    right = right & left if more else right
     lines = [f"{name}: only in {first if name in left else second}" for name in sorted(left ^ right)]
     for name in sorted(left & right):
         if difference := _difference(first / name, second / name, tolerance):

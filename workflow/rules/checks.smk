@@ -35,5 +35,5 @@ rule reproduction:
         " && {params.snakemake} pack=1 --directory {params.folder}/first --cores 1 -- {params.forwards}"
         " && {params.snakemake} pack=2 --directory {params.folder}/second --cores 2 --scheduler greedy"
         " --prioritize {params.backwards} -- {params.backwards}"
-        " && python -m mesaopt compare --first {params.folder}/first/results/smoke"
+        " && python -m mesaopt compare --more --first {params.folder}/first/results/smoke"
         " --second {params.folder}/second/results/smoke ) 2>&1 | tee {log}"
