@@ -14,6 +14,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
 environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
+from mesaopt.dates import date_now
 from mesaopt.errors import InputError
 from mesaopt.experiments import resolve
 from mesaopt.figures.registry import FIGURES
@@ -47,6 +48,9 @@ def plan(scale):
     except InputError as error:
         stop(error)
 
+
+if workflow.is_main_process:
+    date_now(Path("results", SCALE))
 
 fingerprint = cache(code_fingerprint)
 
