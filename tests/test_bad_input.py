@@ -123,6 +123,8 @@ def stage(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def damage(path: Path, how: str) -> None:
+    """A file from elsewhere, without the digest that would tell at once (that: test_digests)."""
+    path.with_name(f".{path.name}.sha256").unlink(missing_ok=True)
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
     elif how == "flipped":
