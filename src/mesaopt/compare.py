@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mesaopt.errors import InputError
+from mesaopt.tables import read_parquet
 
 #: says what runs, not what was computed
 NOT_RESULTS = ("environment.parquet",)
@@ -69,7 +69,7 @@ def _difference(first: Path, second: Path, tolerance: float) -> str | None:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        return pq.read_table(path).to_pandas()
+        return read_parquet(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
 

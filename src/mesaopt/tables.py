@@ -94,11 +94,20 @@ def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -
         pq.write_table(content, temporary, compression="zstd")
 
 
+def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A Parquet file of any kind, in this thread alone. Raises `OSError` or `pyarrow.ArrowException`.
+
+    Arrow's own readers start threads, more than a job was given, and a process that ends while one of them starts is aborted.
+    """
+    content = pa.BufferReader(Path(path).read_bytes())
+    return pq.ParquetFile(content).read(use_threads=False).to_pandas(use_threads=False)
+
+
 def read_table(path: str | os.PathLike[str], table: str) -> pd.DataFrame:
     """Read and check a table; raises `InputError` in one line when it is missing, damaged or of another kind."""
     require_intact(Path(path))
     try:
-        frame = pq.read_table(path).to_pandas()
+        frame = read_parquet(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected a {table} table") from None
     except (pa.ArrowException, OSError) as error:
