@@ -130,9 +130,10 @@ def test_outputs_of_a_training(tmp_path: Path):
     run = make_run(snapshot_every=2)
     train(run, {1: tmp_path / "seed-1", 11: tmp_path / "seed-11"}, options(tmp_path))
     names = ["history.parquet", "provenance.json", "snapshots.safetensors", "spec.json", "weights.safetensors"]
+    digests = [f".{name}.sha256" for name in names if not name.endswith(".json")]
     for index, seed in enumerate((1, 11)):
         folder = tmp_path / f"seed-{seed}"
-        assert sorted(path.name for path in folder.iterdir()) == names
+        assert sorted(path.name for path in folder.iterdir()) == digests + names
         spec = json.loads((folder / "spec.json").read_text())
         assert spec.pop("seed") == seed and Run.from_dict(spec) == run
         assert json.loads((folder / "provenance.json").read_text())["backend"] == "torch"
@@ -255,7 +256,7 @@ def test_divergence_stops_once_and_for_all(tmp_path: Path, monkeypatch: pytest.M
         train(run, {11: tmp_path / "seed-11"}, options(tmp_path, checkpoint_every=0.0))
     message = str(error.value)
     assert "\n" not in message and str(home) in message
-    assert sorted(path.name for path in home.iterdir()) == ["diverged.json", "history.parquet"]
+    assert sorted(path.name for path in home.glob("[!.]*")) == ["diverged.json", "history.parquet"]
     assert read_table(home / "history.parquet", "history")["step"].iloc[0] == 0
     with monkeypatch.context() as patch, pytest.raises(DivergenceError, match=re.escape(message)):
         patch.setattr(training_module, "update", None)  # refused before any step
