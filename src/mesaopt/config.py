@@ -1,6 +1,5 @@
 """Reading and checking of the configuration, with one line for each mistake."""
 
-import difflib
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 
 #: the one written in C, which is ten times faster, where libyaml is there
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -107,8 +106,7 @@ def _one_line(error: jsonschema.ValidationError, where: str) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
         key = next(key for key in error.instance if key not in known)
-        near = difflib.get_close_matches(str(key), known, n=1)
-        return f"{place}: unknown key {key!r}: " + (f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}")
+        return f"{place}: {unknown(key, 'key', known)}"
     if error.validator == "enum":
         return f"{place}: {error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
     description = f" ({described['description']})" if isinstance(described, Mapping) and "description" in described else ""

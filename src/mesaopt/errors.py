@@ -1,4 +1,6 @@
-"""The one exception that users are meant to see."""
+"""What users are meant to see when something is wrong: one exception, and the line for a name that does not exist."""
+
+import difflib
 
 
 class InputError(ValueError):
@@ -10,3 +12,10 @@ class InputError(ValueError):
 
 class DivergenceError(InputError):
     """A training left the sane range; the message names run, step and seed. Never retried."""
+
+
+def unknown(name: object, kind: str, known: list[str]) -> str:
+    """One line for a name that is not in a closed list, with the nearest one that is."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+    return f"unknown {kind} {name!r}: {hint}"

@@ -4,13 +4,12 @@ A `Plan` is what the workflow asks: the seeds, the specs of all runs and hand-wr
 """
 
 import copy
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 from mesaopt.spec import NAME, Run, Task, Theory, Training
 
 
@@ -56,13 +55,6 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
         interpolations=_interpolations(experiments["interpolations"], runs),
     )
-
-
-def unknown(name: object, kind: str, known: list[str]) -> str:
-    """One line for a name that is not in a closed list, with the nearest one that is."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
-    return f"unknown {kind} {name!r}: {hint}"
 
 
 def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:

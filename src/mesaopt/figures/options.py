@@ -1,12 +1,11 @@
 """Options of style that users may set (config/config.yaml, `style`). Light: the workflow checks them whenever it is read."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 
 SPLITS = ("in_sample", "held_out")
 
@@ -34,9 +33,7 @@ class Style:
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key, value in values.items():
             if key not in fields:
-                near = difflib.get_close_matches(str(key), list(fields), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(fields)}"
-                raise InputError(f"style: unknown option {key!r}: {hint}")
+                raise InputError(f"style: {unknown(key, 'option', list(fields))}")
             _check(key, fields[key].default, value)
         return cls(**values)
 

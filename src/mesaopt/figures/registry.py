@@ -4,11 +4,10 @@ Numbers 1-3, 9 and 13 follow the first version of arXiv:2309.05858, `v2/fig4` it
 """
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from itertools import product
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 from mesaopt.figures import contents
 from mesaopt.figures.names import label
 from mesaopt.figures.options import check_style
@@ -84,10 +83,7 @@ FIGURES: dict[str, Figure] = {figure.name: figure for figure in (_fig1(), _fig2(
 def figure(name: str) -> Figure:
     """Raises `InputError` in one line when there is no such figure."""
     if name not in FIGURES:
-        near = difflib.get_close_matches(name, list(FIGURES), n=1)
-        raise InputError(
-            f"unknown figure {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"one of {', '.join(FIGURES)}")
-        )
+        raise InputError(unknown(name, "figure", list(FIGURES)))
     return FIGURES[name]
 
 

@@ -4,8 +4,7 @@ Phi_t = argmin_Phi 1/2 sum_{t'<=t} m_{t',t} ||v_{t'} - Phi k_{t'}||^2 + m_{0,t} 
 Phi_t q_t, where m_{t',t} = prod_{j=t'+1..t} forget_j is 1 without forgetting. With R_t = (sum_{t'<=t} m_{t',t} k k^T +
 m_{0,t} I / lam)^-1 this is causal linear attention with the queries x_t = R_t q_t (paper, the mesa-layer).
 
-`mesa_ridge` solves each regression anew; `mesa_attention` carries R
-along by recursive least squares.
+`mesa_ridge` solves each regression anew; `mesa_attention` carries R along by recursive least squares.
 """
 
 from typing import Any
