@@ -25,3 +25,13 @@ def smoke_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_workflow(tmp_path_factory.mktemp("smoke") / "clone")
     snakemake(folder, "figures/fig1.pdf", "figures/fig13.pdf", "--config", "scale=smoke")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `snakemake all` is up to date at the smoke scale (minutes: for long tests); to be left as it is."""
+    from workflow_folder import copy_workflow, snakemake
+
+    folder = copy_workflow(tmp_path_factory.mktemp("all") / "clone")
+    snakemake(folder, "all", "--config", "scale=smoke", timeout=3600)
+    return folder

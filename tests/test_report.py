@@ -1,4 +1,4 @@
-"""The report: made without a network, and looked at in a browser. (Figures 1 and 13 at the smoke scale.)"""
+"""The report: made without a network, and looked at in a browser. (Figures 1 and 13 at the smoke scale; the long test: all.)"""
 
 import base64
 import json
@@ -13,14 +13,16 @@ from browser import page_after
 from workflow_folder import ROOT, snakemake
 
 from mesaopt.environment import fingerprint, versions
+from mesaopt.figures.registry import FIGURES
 
-FIGURES = ("figures/fig1.pdf", "figures/fig13.pdf")
+TWO = ("figures/fig1.pdf", "figures/fig13.pdf")
+KINDS = (("figures", "pdf"), ("tables", "parquet"), ("tables", "json"))
 
 
 @pytest.fixture(scope="module")
 def report(smoke_figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(smoke_figures, tmp_path_factory.mktemp("report") / "clone", symlinks=True)
-    snakemake(folder, "--report", "report.html", *FIGURES, "--config", "scale=smoke")
+    snakemake(folder, "--report", "report.html", *TWO, "--config", "scale=smoke")
     return folder / "report.html"
 
 
@@ -55,6 +57,16 @@ def test_a_browser_finds_the_figures(report: Path) -> None:
     shown = page_after(report, "Figures", "eye")
     assert "<td" in shown and ">fig1<" in shown and ">fig13<" in shown
     assert re.search(r"<(iframe|embed|object)[^>]*data:application/pdf", shown), "the first figure is not shown"
+
+
+@pytest.mark.long
+def test_the_report_of_everything_has_every_figure(smoke_all: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(smoke_all, tmp_path / "clone", symlinks=True)
+    snakemake(folder, "--report", "report.html", "all", "--config", "scale=smoke")
+    names = embedded(folder / "report.html", "results")
+    assert {f"results/smoke/{kind}/{figure}.{end}" for figure in FIGURES for kind, end in KINDS} <= set(names)
+    shown = page_after(folder / "report.html", "Figures", "eye")
+    assert all(f">{figure}<" in shown for figure in FIGURES)
 
 
 @pytest.mark.parametrize("category", ["Tables", "Environment and provenance"])
