@@ -39,6 +39,27 @@ def call(capsys, *arguments):
     return status, capsys.readouterr().err
 
 
+def test_several_stages_share_a_process_and_the_first_failure_ends_it(tmp_path, capsys):
+    weights, data = ("--weights", trained(tmp_path / "seed-1", "linear")), ("--sequences", sequences(tmp_path))
+    extract = ["extract", *weights, "--out", tmp_path / "weights.parquet", "--structure", tmp_path / "structure.parquet"]
+    evaluate = ["evaluate", *weights, *data, "--name", "LSA-2", "--out", tmp_path / "loss.parquet"]
+    assert call(capsys, *extract, "then", *evaluate) == (0, "")
+    for name in ("weights", "structure", "loss"):
+        read_table(tmp_path / f"{name}.parquet", name)
+    (tmp_path / "loss.parquet").unlink()
+    status, said = call(capsys, "evaluate-lsq", "--sequences", "absent", "--out", tmp_path / "lsq.parquet", "then", *evaluate)
+    assert (status, said.count("\n")) == (1, 1) and "absent" in said
+    assert not (tmp_path / "loss.parquet").exists()
+
+
+def test_arguments_of_all_stages_are_checked_before_the_first(tmp_path, capsys):
+    weights = ("--weights", trained(tmp_path / "seed-1", "linear"))
+    extract = ["extract", *weights, "--out", tmp_path / "weights.parquet", "--structure", tmp_path / "structure.parquet"]
+    status, said = call(capsys, *extract, "then", "evaluate", *weights)
+    assert status == 1 and "required: --sequences" in said
+    assert not (tmp_path / "weights.parquet").exists()
+
+
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
     words = COMMANDS[stage].split()

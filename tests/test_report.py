@@ -49,7 +49,7 @@ def test_every_figure_has_its_caption_table_and_provenance(report: Path) -> None
 
 def test_the_runtime_of_every_rule_is_in_the_report(report: Path) -> None:
     html = report.read_text()
-    for rule in ("train", "extract", "probe", "collect", "draw_fig1"):
+    for rule in ("train", "extract", "evaluate_extract_probe", "collect", "draw_fig1"):
         assert re.search(rf'"rule": "{rule}"[^}}]*"runtime": [0-9.]+|"runtime": [0-9.]+[^}}]*"rule": "{rule}"', html), rule
 
 

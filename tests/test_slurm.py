@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from slurm_cluster import OPTIONS, Night, clone, jobs, running
 from workflow_folder import ROOT, planned, snakemake
 
 from mesaopt.figures.registry import FIGURES
+from mesaopt.figures.registry import analyses as analysis_groups
 
 SMOKE = "scale=smoke"
 
@@ -23,10 +25,11 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def same_tables(one: Path, other: Path) -> list[str]:
     """Names of the tables of figures, which must be the same in both folders."""
-    tables = sorted(path.name for path in (one / "results/smoke/tables").glob("*.parquet"))
-    assert tables == sorted(path.name for path in (other / "results/smoke/tables").glob("*.parquet"))
+    folders = [folder / "results/smoke/tables" for folder in (one, other)]
+    tables, others = (sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")) for folder in folders)
+    assert tables == others
     for name in tables:
-        frames = [pd.read_parquet(folder / "results/smoke/tables" / name) for folder in (one, other)]
+        frames = [pd.read_parquet(folder / name) for folder in folders]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
     return tables
 
@@ -38,6 +41,13 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
     jobs = planned(folder, "--profile", "slurm", figure)
     assert jobs["train_linear-lsa-d1-weights_1_to_11111"] == 1
     assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 1
+
+
+def test_every_short_job_has_a_group() -> None:
+    groups = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
+    stages = {"evaluate", "extract", "interpolate", "probe"}
+    analyses = {"_".join(names) for names in analysis_groups()} | stages
+    assert {rule for rule, group in groups.items() if group == "analysis"} == analyses
 
 
 def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:

@@ -39,7 +39,15 @@ def test_another_format_only_draws(built: Path) -> None:
 
 def test_a_new_seed_adds_only_its_jobs(built: Path) -> None:
     jobs = planned(built, *FIGURES, *SMOKE, "seeds=[1,11,111]")
-    assert jobs == {"sequences": 1, "train": 1, "probe": 1, "collect": 2, "draw_fig1": 1, "draw_fig13": 1, "publish": 2}
+    assert jobs == {
+        "sequences": 1,
+        "train": 1,
+        "evaluate_extract_probe": 1,
+        "collect": 2,
+        "draw_fig1": 1,
+        "draw_fig13": 1,
+        "publish": 2,
+    }
 
 
 def test_new_seeds_share_a_job_but_never_with_finished_ones(built: Path) -> None:
@@ -58,7 +66,7 @@ def test_a_plot_option_redraws_one_figure(built: Path) -> None:
 
 def test_a_learning_rate_retrains_only_its_run(built: Path) -> None:
     jobs = planned(built, *FIGURES, *SMOKE, "runs={linear/lsa-d6: {training: {lr: 2e-3}}}")
-    assert jobs == {"train": 2, "probe": 2, "collect": 1, "draw_fig1": 1, "publish": 1}
+    assert jobs == {"train": 2, "evaluate_extract_probe": 2, "collect": 1, "draw_fig1": 1, "publish": 1}
 
 
 def test_the_spelling_of_a_number_retrains_nothing(built: Path) -> None:

@@ -1,4 +1,5 @@
-"""Command line: `python -m mesaopt STAGE ...`. Reads arguments, calls one stage, says what was wrong in one line.
+"""Command line: `python -m mesaopt STAGE ... [then STAGE ...]`. Reads arguments, calls stages, says
+what was wrong in one line.
 
 Stages are imported when they are called, so that drawing a figure does not wait for torch.
 """
@@ -7,7 +8,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,17 +161,30 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
+def _stages(arguments: Sequence[str]) -> Iterator[argparse.Namespace]:
+    """The arguments of every stage; several are parted by the word `then`."""
+    words = list(arguments)
+    while "then" in words:
+        end = words.index("then")
+        yield parser().parse_args(words[:end])
+        words = words[end + 1 :]
+    yield parser().parse_args(words)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage; returns the exit status: 0, 1 for anything wrong with the input, 130 when interrupted."""
+    """Run one stage, or several one after the other; returns the exit status.
+
+    It is 0, 1 for anything wrong with the input, and 130 when interrupted. All arguments are checked before the first stage.
+    """
     # one thread a job: the workflow fills the cores with jobs, and threads beyond the cores slow everything down
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     try:
-        args = parser().parse_args(arguments)
-        for path in results_read(args):
-            require_intact(path)
-        HANDLERS[args.stage](args)
-        say_where_from(args)
+        for args in list(_stages(sys.argv[1:] if arguments is None else arguments)):
+            for path in results_read(args):
+                require_intact(path)
+            HANDLERS[args.stage](args)
+            say_where_from(args)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from mesaopt.environment import PROJECT
 from mesaopt.errors import InputError
 
+SEVERAL = "Several stages run one after the other in one process when the word `then` stands between them."
+
 
 class Parser(argparse.ArgumentParser):
     """Wrong arguments are user errors like any other: one line, no usage text."""
@@ -23,7 +25,7 @@ def _path(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """All stages; `stage` of the parsed arguments is the name of the one called."""
-    top = Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.")
+    top = Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.", epilog=SEVERAL)
     stages = top.add_subparsers(dest="stage", metavar="STAGE", required=True)
 
     def stage(name: str, text: str) -> argparse.ArgumentParser:

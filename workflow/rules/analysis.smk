@@ -1,83 +1,78 @@
-# What is read out of trained models, per run and seed.
+# What is read out of trained models, per run and seed. The analyses that figures want of a run share one process, because its
+# start takes longer than most of them. Of a run in no figure every analysis is a job of its own.
+
+BESIDE = "results/{scale}/runs/{run}/seed-{seed}"
+TRAINED_MODEL = dict(weights=rules.train.output.weights, spec=rules.train.output.spec)
+
+#: by stage: what it reads and writes; the arguments that are not files are functions of the wildcards
+ANALYSES = {
+    "evaluate": dict(
+        input=TRAINED_MODEL | dict(sequences=lambda wildcards: sequences_of(wildcards, wildcards.run)),
+        output=dict(loss=f"{BESIDE}/loss.parquet"),
+        arguments=dict(name=lambda wildcards: registry.label(wildcards.run)),
+        call="evaluate --weights {input.weights} --sequences {input.sequences} --name {name} --out {output.loss}",
+    ),
+    "extract": dict(
+        input=TRAINED_MODEL,
+        output=dict(products=f"{BESIDE}/weights.parquet", structure=f"{BESIDE}/structure.parquet"),
+        arguments={},
+        call="extract --weights {input.weights} --out {output.products} --structure {output.structure}",
+    ),
+    "interpolate": dict(
+        input=dict(extracted=extracted_run, snapshots=rules.train.output.snapshots, spec=rules.train.output.spec),
+        output=dict(losses=f"{BESIDE}/interpolation.parquet"),
+        arguments={},
+        call="interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses}",
+    ),
+    "probe": dict(
+        input=TRAINED_MODEL
+        | dict(
+            sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
+            parameters=lambda wildcards: f"results/{wildcards.scale}/theory/{preconditioner(wildcards)}/parameters.parquet",
+        ),
+        output=dict(probes=f"{BESIDE}/probes.parquet", in_context=f"{BESIDE}/in_context.parquet"),
+        arguments=dict(theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json()),
+        call="probe --weights {input.weights} --sequences {input.sequences} --theory {theory}"
+        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} --controls",
+    ),
+}
 
 
-rule evaluate:
-    input:
-        weights=rules.train.output.weights,
-        spec=rules.train.output.spec,
-        sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
-    output:
-        loss="results/{scale}/runs/{run}/seed-{seed}/loss.parquet",
-    log:
-        "results/{scale}/logs/evaluate/{run}/seed-{seed}.log",
-    benchmark:
-        "results/{scale}/benchmarks/evaluate/{run}/seed-{seed}.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        name=lambda wildcards: registry.label(wildcards.run),
-        code=fingerprint("mesaopt.evaluate"),
-    shell:
-        "python -m mesaopt evaluate --weights {input.weights} --sequences {input.sequences} --name {params.name:q}"
-        " --out {output.loss} > {log} 2>&1"
+def of_all(stages, what):
+    """Inputs or outputs of several analyses together."""
+    return {name: value for stage in stages for name, value in ANALYSES[stage][what].items()}
 
 
-rule extract:
-    input:
-        weights=rules.train.output.weights,
-        spec=rules.train.output.spec,
-    output:
-        weights="results/{scale}/runs/{run}/seed-{seed}/weights.parquet",
-        structure="results/{scale}/runs/{run}/seed-{seed}/structure.parquet",
-    log:
-        "results/{scale}/logs/extract/{run}/seed-{seed}.log",
-    benchmark:
-        "results/{scale}/benchmarks/extract/{run}/seed-{seed}.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        code=fingerprint("mesaopt.extract"),
-    shell:
-        "python -m mesaopt extract --weights {input.weights} --out {output.weights} --structure {output.structure} > {log} 2>&1"
+def calls(stages):
+    """The command line of several analyses in one process, as a parameter (a rule's `shell` cannot depend on a loop)."""
+
+    def of(wildcards, input, output):
+        arguments = [{name: quote(value(wildcards)) for name, value in ANALYSES[one]["arguments"].items()} for one in stages]
+        parts = [ANALYSES[one]["call"].format(input=input, output=output, **a) for one, a in zip(stages, arguments)]
+        return " then ".join(parts)
+
+    return of
 
 
-rule interpolate:
-    input:
-        extracted=extracted_run,
-        snapshots=rules.train.output.snapshots,
-        spec=rules.train.output.spec,
-    output:
-        losses="results/{scale}/runs/{run}/seed-{seed}/interpolation.parquet",
-    log:
-        "results/{scale}/logs/interpolate/{run}/seed-{seed}.log",
-    benchmark:
-        "results/{scale}/benchmarks/interpolate/{run}/seed-{seed}.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        code=fingerprint("mesaopt.interpolate"),
-    shell:
-        "python -m mesaopt interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses} > {log} 2>&1"
+for stages, runs in analysis_groups(ANALYSES):
 
-
-rule probe:
-    input:
-        weights=rules.train.output.weights,
-        spec=rules.train.output.spec,
-        sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
-        parameters=lambda wildcards: f"results/{wildcards.scale}/theory/{preconditioner(wildcards)}/parameters.parquet",
-    output:
-        probes="results/{scale}/runs/{run}/seed-{seed}/probes.parquet",
-        in_context="results/{scale}/runs/{run}/seed-{seed}/in_context.parquet",
-    log:
-        "results/{scale}/logs/probe/{run}/seed-{seed}.log",
-    benchmark:
-        "results/{scale}/benchmarks/probe/{run}/seed-{seed}.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
-        code=fingerprint("mesaopt.probe"),
-    shell:
-        "python -m mesaopt probe --weights {input.weights} --sequences {input.sequences} --theory {params.theory:q}"
-        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} --controls > {log} 2>&1"
+    rule:
+        name:
+            "_".join(stages)
+        input:
+            **of_all(stages, "input"),
+        output:
+            **of_all(stages, "output"),
+        log:
+            f"results/{{scale}}/logs/{'_'.join(stages)}/{{run}}/seed-{{seed}}.log",
+        benchmark:
+            f"results/{{scale}}/benchmarks/{'_'.join(stages)}/{{run}}/seed-{{seed}}.tsv"
+        wildcard_constraints:
+            run="|".join(runs),
+        conda:
+            ENVIRONMENT
+        params:
+            calls=calls(stages),
+            code=[fingerprint(f"mesaopt.{stage}") for stage in stages],
+        shell:
+            "python -m mesaopt {params.calls} > {log} 2>&1"

@@ -7,6 +7,7 @@ import shutil
 import sys
 from functools import cache
 from itertools import groupby
+from shlex import quote
 from pathlib import Path
 
 # Jobs use this source tree and this interpreter's environment, whether or not it was activated or the package installed.
@@ -48,6 +49,8 @@ def plan(scale):
     except InputError as error:
         stop(error)
 
+
+_KNOWN = plan(SCALE if SCALE in COMPUTED_SCALES else "paper")  # the names are those of every scale
 
 if workflow.is_main_process:
     date_now(Path("results", SCALE))
@@ -149,6 +152,15 @@ def preconditioner(wildcards):
     return f"{task_of(wildcards.run)}/proposition2"
 
 
+def analysis_groups(single):
+    """(stages, runs) of every rule: the stages that figures want of the same runs, and each single stage for all other runs."""
+    shared = {stages: runs for stages, runs in registry.analyses().items() if len(stages) > 1}
+    yield from shared.items()
+    for stage in single:
+        taken = {run for stages, runs in shared.items() if stage in stages for run in runs}
+        yield (stage,), [run for run in _KNOWN.runs if run not in taken]
+
+
 # --- figures
 def figure_seeds(wildcards):
     return plan(wildcards.scale).seeds
@@ -171,9 +183,6 @@ UNKNOWN_FIGURE = rf"(?!{_CLOSED})(results/[^/]+/)?figures/.+"
 def no_such_figure(wildcards):
     known = f"figures are {', '.join(FIGURES)}, formats {', '.join(FORMATS)}, scales {', '.join([*COMPUTED_SCALES, 'recorded'])}"
     stop(f"no figure {wildcards.path!r}: {known}")
-
-
-_KNOWN = plan(SCALE if SCALE in COMPUTED_SCALES else "paper")  # the names are those of every scale
 
 
 onstart:

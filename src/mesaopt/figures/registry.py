@@ -13,7 +13,7 @@ from mesaopt.figures.names import label
 from mesaopt.figures.options import check_style
 from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
 
-__all__ = ["FIGURES", "check_style", "figure", "inputs", "label", "runs"]
+__all__ = ["FIGURES", "analyses", "check_style", "figure", "inputs", "label", "runs"]
 
 
 def _lettered(panels: Sequence[Panel], letter: str) -> tuple[Panel, ...]:
@@ -128,7 +128,36 @@ def inputs(name: str, seeds: Sequence[int]) -> list[str]:
 
 def runs(name: str) -> dict[str, Seeds]:
     """The trained runs behind figure `name`, such as linear/lsa-d6, and whether all seeds are needed or the first alone."""
-    return {folder.removeprefix("runs/").removesuffix("/seed-{seed}"): which for folder, which in _folders(name).items()}
+    return {_run(folder): which for folder, which in _folders(name).items()}
+
+
+def _run(folder: str) -> str:
+    return folder.removeprefix("runs/").removesuffix("/seed-{seed}")
+
+
+#: the analysis (a stage of the command line) that writes a kind of table beside a run's weights
+_ANALYSIS = {
+    "loss": "evaluate",
+    "weights": "extract",
+    "structure": "extract",
+    "interpolation": "interpolate",
+    "probes": "probe",
+    "in_context": "probe",
+}
+
+
+def analyses() -> dict[tuple[str, ...], list[str]]:
+    """Runs by all the analyses that figures want of them: such a group of analyses shares a process."""
+    wanted: dict[str, set[str]] = {}
+    for panel in (panel for figure in FIGURES.values() for panel in figure.panels):
+        for source in panel.sources:
+            folder = source.path.rpartition("/")[0]
+            if folder.startswith("runs/") and source.table in _ANALYSIS:
+                wanted.setdefault(_run(folder), set()).add(_ANALYSIS[source.table])
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for run, names in wanted.items():
+        groups.setdefault(tuple(sorted(names)), []).append(run)
+    return groups
 
 
 def chosen(which: Seeds, seeds: Sequence[int]) -> list[int]:
