@@ -42,8 +42,8 @@ TABLES: dict[str, dict[str, str]] = {
         "statistic": "string",
         "value": "float64",
     },
-    # test loss along a second training run: predictor is trained, interpolation or compressed; batch 0: mean over the test batches
-    # of the training, 1, 2, ...: each of them
+    # test loss along a second training run: predictor is trained, interpolation or compressed; batch 0: mean over the training's
+    # test batches, 1, 2, ...: each of them
     "interpolation": {"predictor": "string", "batch": "int32", "step": "int32", "test_loss": "float64"},
     # linear probes: layer 0 is the input; model is trained or untrained; split is in_sample or held_out; batch as in `loss`;
     # mse in the unit of `loss`; r2 mean over channels

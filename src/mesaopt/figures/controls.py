@@ -40,8 +40,8 @@ def on_test_batches(panel: Panel, seeds: Seeds = "all") -> Panel:
 
 
 def training_on_test_batches(panel: Panel, depth: int) -> Panel:
-    """The same for the training that `panel` follows, without the mesa-layer; the batches are the training's own, which are ten at
-    the paper's settings, and the curves of `panel` their means.
+    """The same for the training that `panel` follows, without the mesa-layer; the batches are the training's own, ten at the
+    paper's settings, and the curves of `panel` are their means.
     """
     run = f"linear/lsa-d{depth}-second"
     followed = (along(label(run), run, "trained"), *(source for source in panel.sources if source.table == "interpolation"))
