@@ -93,7 +93,7 @@ def test_curve_values_are_those_of_the_files(results):
         own = loss[loss["batch"] == 0]
         np.testing.assert_array_equal(drawn["x"], own["t"])
         np.testing.assert_array_equal(drawn["y"], own["mse"])
-    flat = table[table["series"] == "Proposition 1"]
+    flat = table[(table["panel"] == "training_loss_1") & (table["series"] == "Proposition 1")]
     assert set(flat["y"]) == {0.92} and flat["value"].isna().all()
 
 
