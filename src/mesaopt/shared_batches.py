@@ -21,8 +21,9 @@ OWN = 0
 
 
 def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
-    """Number (from 1) and sequences of each of the five batches, where a seed's own batch has `own` sequences: 256 or, if these are
-    fewer, as many. They are drawn from a stream that trainings and evaluation files do not use.
+    """Number (from 1) and sequences of each of the five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
+
+    They are drawn from a stream that trainings and evaluation files do not use.
     """
     for number in range(1, TEST_BATCHES + 1):
         drawn = generate(task, min(own, LARGEST), generator(0, "shared_test_batches", number))
