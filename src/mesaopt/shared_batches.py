@@ -21,7 +21,7 @@ OWN = 0
 
 
 def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
-    """Number (from 1) and sequences of each of the five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
+    """Number (from 1) and sequences of each of five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
 
     They are drawn from a stream that trainings and evaluation files do not use.
     """
