@@ -79,7 +79,7 @@ def _control_task(name: str, task: str, title: str) -> Figure:
     panels = (*curves, *_probes("C", "D", task), *_lettered(heads, "E"), *beside)
     rows = (("mse_1", "mse_depth"), ("target_probe", "preconditioning_probe"))
     layout = (*(tuple(place for place in row for _ in range(2)) for row in rows), *_grid(heads, 4))
-    return Figure(name, title, panels, layout, 1.06, height_ratios=(1.7, 1.7, 1.15))
+    return Figure(name, title, panels, layout, 1.02, height_ratios=(1.9, 1.9, 1.0))
 
 
 def _fig13() -> Figure:
