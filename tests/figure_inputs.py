@@ -1,11 +1,13 @@
 """Synthetic results of a scale, shaped like the real ones, for the tests of figures."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mesaopt.figures.controls import BATCHES, STATISTICS
 from mesaopt.figures.registry import FIGURES, inputs
 from mesaopt.tables import write_table
 
@@ -17,8 +19,9 @@ def write_results(folder: Path, seeds: tuple[int, ...] = SEEDS, only: str | None
     """Every file that figures read (of figure `only`, if given), under `folder`/synthetic; returns that folder."""
     results = folder / "synthetic"
     for path in sorted({path for name in FIGURES if only in (None, name) for path in inputs(name, seeds)}):
-        seed = int(path.split("seed-")[1].split("/")[0].split(".")[0])
-        _write(results / path, seed, np.random.default_rng([seed, len(path)]))
+        seed = re.search(r"seed-(\d+)", path)
+        number = int(seed[1]) if seed else 0
+        _write(results / path, number, np.random.default_rng([number, len(path)]))
     return results
 
 
@@ -50,8 +53,9 @@ def _history(rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _loss(rng: np.random.Generator) -> pd.DataFrame:
-    t = np.arange(1, POSITIONS + 1)
-    return pd.DataFrame({"predictor": "any", "t": t, "mse": 1.7 / np.sqrt(t) + 0.01 * rng.normal(size=len(t))})
+    index = pd.MultiIndex.from_product([(0, *BATCHES), range(1, POSITIONS + 1)], names=["batch", "t"])
+    frame = index.to_frame(index=False).assign(predictor="any")
+    return frame.assign(mse=1.7 / np.sqrt(frame["t"]) + 0.01 * rng.normal(size=len(frame)))
 
 
 def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
@@ -65,14 +69,21 @@ def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _probes(rng: np.random.Generator) -> pd.DataFrame:
-    targets = ("next_token", "preconditioned_input", "current_token")
-    index = pd.MultiIndex.from_product(
-        [range(LAYERS + 1), range(1, POSITIONS + 1), targets, ("in_sample", "held_out")], names=["layer", "t", "target", "split"]
+    targets = ("next_token", "preconditioned_input", "current_token", "shuffled_next_token", "shuffled_preconditioned_input")
+    names = ["model", "split", "batch", "target", "layer", "t"]
+    parts = (("trained", ("in_sample", "held_out"), (0,)), ("untrained", ("in_sample", "held_out"), (0,)))
+    axes = (targets, range(LAYERS + 1), range(1, POSITIONS + 1))
+    frame = pd.concat(
+        [
+            pd.MultiIndex.from_product([(model,), splits, batches, *axes], names=names).to_frame(index=False)
+            for model, splits, batches in (*parts, ("trained", ("in_sample",), BATCHES))
+        ],
+        ignore_index=True,
     )
-    frame = index.to_frame(index=False)
     frame["mse"] = 1.5 / (1 + frame["layer"]) / np.sqrt(frame["t"]) * np.exp(0.05 * rng.normal(size=len(frame)))
     frame.loc[(frame["t"] == 1) & (frame["target"] == "preconditioned_input"), "mse"] = 1e-20
     frame.loc[frame["split"] == "held_out", "mse"] *= 2
+    frame.loc[frame["model"] == "untrained", "mse"] += 10
     return frame.assign(r2=0.5)
 
 
@@ -83,6 +94,19 @@ def _weights(rng: np.random.Generator) -> pd.DataFrame:
     frame = index.to_frame(index=False)
     diagonal = (frame["row"] % N_OBS == frame["col"] % N_OBS) & (frame["row"] // N_OBS == 3)
     return frame.assign(value=0.1 * diagonal + 0.01 * rng.normal(size=len(frame)))
+
+
+def _structure(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["model", "layer", "head", "product", "statistic"]
+    axes = [("trained", "untrained"), range(1, LAYERS + 1), range(1, 5), ("QK", "OV"), (*STATISTICS, "diag_mean_1_1")]
+    frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
+    rows = [(model, 1, 0, "OV", "eta") for model in ("trained", "untrained")]
+    frame = pd.concat([frame, pd.DataFrame(rows, columns=names)], ignore_index=True)
+    return frame.assign(value=rng.random(len(frame)))
+
+
+def _parameters(rng: np.random.Generator) -> pd.DataFrame:
+    return pd.DataFrame({"parameter": ["eta", "w_0"], "step": 0, "value": [0.03 + 0.001 * rng.random(), 0.0]})
 
 
 def _in_context(rng: np.random.Generator) -> pd.DataFrame:
@@ -100,4 +124,6 @@ MAKERS = {
     "probes": _probes,
     "weights": _weights,
     "in_context": _in_context,
+    "parameters": _parameters,
+    "structure": _structure,
 }

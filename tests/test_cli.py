@@ -111,7 +111,7 @@ def test_from_sequences_to_probes(capsys, tmp_path):
         ["evaluate-theory", "--spec", THEORY.to_json(), *parameters, *data, "--name", "P", "--out", tmp_path / "theory.parquet"],
         ["evaluate-lsq", *data, "--out", tmp_path / "lsq.parquet"],
         ["extract", *weights, "--out", tmp_path / "weights.parquet", "--structure", tmp_path / "structure.parquet"],
-        ["probe", *weights, *data, "--theory", THEORY.to_json(), *parameters, *made, "--shuffled"],
+        ["probe", *weights, *data, "--theory", THEORY.to_json(), *parameters, *made, "--controls"],
     ):
         assert call(capsys, *arguments) == (0, "")
     for path, table in (

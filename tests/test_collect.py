@@ -10,6 +10,7 @@ from figure_inputs import LAYERS, N_OBS, POSITIONS, SEEDS, write_results
 
 from mesaopt.errors import InputError
 from mesaopt.figures.collect import collect, gather
+from mesaopt.figures.controls import STATISTICS
 from mesaopt.figures.records import describe
 from mesaopt.figures.registry import FIGURES, figure, inputs, label, runs
 from mesaopt.tables import read_table, write_table
@@ -21,7 +22,7 @@ def results(tmp_path_factory):
 
 
 def test_figures_are_the_declared_ones():
-    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig13", "v2/fig4"]
+    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig11", "fig12", "fig13", "v2/fig4"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -32,7 +33,7 @@ def test_places_of_the_layout_are_the_panels(name):
         assert sorted(drawn) == sorted(places)
 
 
-@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig13"])
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig12", "fig13"])
 def test_inputs_are_what_collect_opens(name, tmp_path):
     """With exactly these files it works; without any one of them it does not."""
     results = write_results(tmp_path, only=name)
@@ -55,6 +56,7 @@ def test_another_seed_adds_files_and_removes_none():
 
 def test_weights_need_the_first_seed_only():
     assert runs("fig13") == {"linear/lsa-d1-weights": "first"}
+    assert runs("fig12")["fixed_teacher/lsa-d1"] == "all"
     assert runs("fig2")["linear/lsa-d1"] == "all"
     assert all("seed-1/" in path for path in inputs("fig9", [1, 11]))
 
@@ -88,8 +90,9 @@ def test_curve_values_are_those_of_the_files(results):
     for seed in SEEDS:
         drawn = table[(table["panel"] == "mse_1") & (table["series"] == "LSA-1") & (table["seed"] == seed)]
         loss = read_table(results / f"runs/linear/lsa-d1/seed-{seed}/loss.parquet", "loss")
-        np.testing.assert_array_equal(drawn["x"], loss["t"])
-        np.testing.assert_array_equal(drawn["y"], loss["mse"])
+        own = loss[loss["batch"] == 0]
+        np.testing.assert_array_equal(drawn["x"], own["t"])
+        np.testing.assert_array_equal(drawn["y"], own["mse"])
     flat = table[table["series"] == "Proposition 1"]
     assert set(flat["y"]) == {0.92} and flat["value"].isna().all()
 
@@ -101,9 +104,59 @@ def test_probe_panels_hold_every_layer_and_both_splits(results):
         assert list(panel["series"].unique()) == [f"layer {layer}" for layer in range(LAYERS + 1)]
         assert len(panel) == (LAYERS + 1) * POSITIONS * len(SEEDS)
     probes = read_table(results / "runs/linear/lsa-d6/seed-11/probes.parquet", "probes")
-    wanted = probes[(probes["layer"] == 3) & (probes["target"] == "next_token") & (probes["split"] == "held_out")]
+    wanted = probes.query("layer == 3 and target == 'next_token' and split == 'held_out' and model == 'trained'")
     mine = table[(table["panel"] == "target_probe_held_out") & (table["series"] == "layer 3") & (table["seed"] == 11)]
     np.testing.assert_array_equal(mine["y"], wanted.sort_values("t")["mse"])
+
+
+def test_controls_of_probes_are_the_rows_of_other_models_targets_and_batches(results):
+    table = gather("fig12", results, SEEDS)
+    probes = read_table(results / "runs/fixed_teacher/lsa-d6/seed-11/probes.parquet", "probes")
+    for name, rows in {
+        "target_probe_untrained": "model == 'untrained' and target == 'next_token' and split == 'in_sample'",
+        "preconditioning_probe_held_out_untrained": "model == 'untrained' and target == 'preconditioned_input'"
+        " and split == 'held_out'",
+        "target_probe_shuffled": "model == 'trained' and target == 'shuffled_next_token' and split == 'in_sample' and batch == 0",
+        "preconditioning_probe_held_out_shuffled": "model == 'trained' and target == 'shuffled_preconditioned_input'"
+        " and split == 'held_out'",
+    }.items():
+        mine = table[(table["panel"] == name) & (table["seed"] == 11)]
+        assert len(mine) == (LAYERS + 1) * POSITIONS and mine["value"].isna().all()
+        expected = probes.query(f"{rows} and layer == 4").sort_values("t")["mse"]
+        np.testing.assert_array_equal(mine[mine["series"] == "layer 4"]["y"], expected)
+
+
+def test_test_batches_are_cells_of_position_and_batch(results):
+    table = gather("fig3", results, SEEDS)
+    mine = table[(table["panel"] == "mse_depth_test_batches") & (table["series"] == "Proposition 2")]
+    assert len(mine) == 5 * POSITIONS * len(SEEDS) and set(mine["y"]) == {1, 2, 3, 4, 5}
+    loss = read_table(results / "theory/linear/proposition2/loss/seed-11.parquet", "loss").set_index(["batch", "t"])["mse"]
+    for row in mine[mine["seed"] == 11].itertuples():
+        assert row.value == loss[(row.y, row.x)]
+    of_probes = table[table["panel"] == "target_probe_test_batches"]
+    assert set(of_probes["seed"]) == {SEEDS[0]} and len(of_probes) == (LAYERS + 1) * 5 * POSITIONS
+
+
+def test_statistics_of_products_are_cells_of_layer_and_head(results):
+    table = gather("fig3", results, SEEDS)
+    mine = table[(table["panel"] == "structure_lsa-d6-extract_untrained_OV") & (table["seed"] == 11)]
+    assert set(mine["series"]) == set(STATISTICS) and len(mine) == len(STATISTICS) * LAYERS * 4
+    file = read_table(results / "runs/linear/lsa-d6-extract/seed-11/structure.parquet", "structure")
+    rows = "model == 'untrained' and layer == 5 and head == 2 and product == 'OV' and statistic == 'block_strength'"
+    value = mine.query("series == 'block_strength' and x == 5 and y == 2")["value"].item()
+    assert value == file.query(rows)["value"].item()
+
+
+def test_learning_rates_are_those_of_the_weights_and_of_the_line_search(results):
+    table = gather("fig2", results, SEEDS)
+    rates = table[table["panel"] == "eta"].set_index(["series", "seed"])["y"]
+    learned = read_table(results / "theory/linear/gd1/parameters.parquet", "parameters").set_index("parameter")["value"]
+    for seed in SEEDS:
+        structure = read_table(results / f"runs/linear/lsa-d1/seed-{seed}/structure.parquet", "structure")
+        eta = structure.query("statistic == 'eta' and model == 'trained'")["value"].item()
+        assert rates["LSA-1", seed] == eta and rates["GD-1", seed] == learned["eta"]
+    assert len(rates) == 2 * len(SEEDS)
+    assert set(table[table["panel"] == "eta_large_batches"]["seed"]) == {SEEDS[0]}
 
 
 def test_matrix_panels_hold_the_shown_slots_of_the_first_seed(results):

@@ -1,5 +1,6 @@
 """Loss by position against a loop, and the stages that write it."""
 
+import itertools
 import json
 
 import pandas as pd
@@ -13,6 +14,7 @@ from mesaopt.data.files import read_sequences
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.evaluate import evaluate_lsq, evaluate_run, evaluate_theory, loss_by_position, model_predictor, read_run
+from mesaopt.shared_batches import shared_batches
 from mesaopt.spec import Theory
 from mesaopt.tables import read_table, write_table
 
@@ -62,6 +64,7 @@ def test_models_and_algorithms_are_written_as_the_same_table(tmp_path):
     evaluate_theory(theory, tmp_path / "parameters.parquet", data, "GD-1", tmp_path / "theory.parquet")
     evaluate_lsq(0.01, data, "LSQ", tmp_path / "lsq.parquet")
     evaluation = read_sequences(data, "evaluation")
+    batches = {0: evaluation, **dict(shared_batches(TASK, len(evaluation)))}
     expected = {
         "model": ("LSA-2", model_predictor(transformer("linear"))),
         "theory": ("GD-1", GradientDescent(0.25, 0.5)),
@@ -70,8 +73,21 @@ def test_models_and_algorithms_are_written_as_the_same_table(tmp_path):
     for name, (series, predictor) in expected.items():
         table = read_table(tmp_path / f"{name}.parquet", "loss")
         assert set(table["predictor"]) == {series}
-        assert table["t"].tolist() == list(range(1, TASK.context_length + 1))
-        assert table["mse"].to_numpy() == pytest.approx(naive_loss(predictor, evaluation).numpy(), rel=1e-5)
+        # least squares belongs to no task, so there are no sequences to draw for it
+        assert set(table["batch"]) == ({0} if name == "lsq" else {0, 1, 2, 3, 4, 5})
+        for number, rows in table.groupby("batch"):
+            assert rows["t"].tolist() == list(range(1, TASK.context_length + 1))
+            assert rows["mse"].to_numpy() == pytest.approx(naive_loss(predictor, batches[number]).numpy(), rel=1e-5)
+
+
+def test_shared_batches_are_other_sequences_each_and_the_same_for_all(tmp_path):
+    batches = dict(shared_batches(TASK, 12))
+    assert list(batches) == [1, 2, 3, 4, 5]
+    for number, batch in shared_batches(TASK, 12):
+        assert torch.equal(batch, batches[number]) and batch.shape == (12, TASK.context_length + 1, N)
+    evaluation = read_sequences(sequences(tmp_path), "evaluation")
+    for one, other in itertools.combinations([evaluation, *batches.values()], 2):
+        assert not (one[:, 0, None] == other[None, :, 0]).all(-1).any(), "sequences occur twice"
 
 
 def test_spec_and_seed_are_read_from_beside_the_weights(tmp_path):

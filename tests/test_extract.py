@@ -1,15 +1,19 @@
 """Products of weights against loops, models made of products against the Transformer, planted structure read back."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from stage_files import MODELS, N, observations, trained, transformer
 
+from mesaopt.constructions import proposition_1
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.extract import block_structure, extract_run, implied_eta, sparsity
+from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_weights, save_weights
 from mesaopt.products import ProductModel, Products, attention, average, compress, layer_products
+from mesaopt.spec import Model
 from mesaopt.tables import read_table
 
 DIAGONAL = torch.eye(N, dtype=torch.float64)
@@ -150,12 +154,54 @@ def test_tables_hold_every_entry_with_layers_and_heads_from_one(tmp_path):
     assert "eta" not in set(structure["statistic"]), "two layers are no single gradient step"
 
 
+def test_statistics_stand_beside_those_of_the_same_model_untrained(tmp_path):
+    weights = trained(tmp_path, "linear", seed=11)
+    initial = load_weights(weights)
+    save_weights({name: 2 * tensor for name, tensor in initial.items()}, weights)  # as if training had doubled every weight
+    extract_run(weights, tmp_path / "weights.parquet", tmp_path / "structure.parquet")
+    table = read_table(tmp_path / "structure.parquet", "structure")
+    by_model = table.set_index(["layer", "head", "product", "statistic", "model"])["value"].unstack()
+    scaled = by_model[by_model.index.get_level_values("statistic").isin(["norm", "max_abs", "diag_mean_4_2"])]
+    np.testing.assert_allclose(scaled["trained"], 4 * scaled["untrained"], rtol=1e-5)
+    for layer, products in enumerate(layer_products(initial, 2), 1):
+        for head in (1, 2):
+            expected = block_structure(products.QK[head - 1], N)["block_strength"]
+            assert by_model.loc[(layer, head, "QK", "block_strength"), "untrained"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("product", ["QK", "OV"])
+def test_the_block_structure_of_an_untrained_model_is_chance(product):
+    """Entries are independent of their place: a diagonal's mean over n entries varies n times less in square than an entry."""
+    model, n = Model(("linear",) * 6, "constructed", 40, n_heads=4, d_head=20, init_std=0.0002), 10
+    layers = layer_products(initialise(model, n, [1]).seed_weights(0), 6)
+    found = pd.DataFrame([block_structure(one, n) for layer in layers for one in getattr(layer, product)])
+    rng = np.random.default_rng(0)
+    chance = np.abs(rng.normal(size=(10_000, 16))).max(axis=1).mean() / np.sqrt(n)
+    assert found["block_strength"].mean() == pytest.approx(chance, rel=0.15)
+    assert found["block_energy"].mean() == pytest.approx(1 / n**2, rel=0.15)
+
+
+def test_the_learning_rate_is_read_off_the_construction_of_proposition_1():
+    """Its tokens have three slots, those of a model four: the second one stays empty."""
+    construction = proposition_1(0.032, 0.0, N)
+    (layer,) = layer_products({name: tensor[None][0] for name, tensor in construction.weights.items()}, 1)
+    widened = Products(*(_with_an_empty_slot(product) for product in (layer.QK, layer.OV)))
+    assert implied_eta(widened, N, "constructed_bare") == pytest.approx(0.032, rel=1e-12)
+
+
+def _with_an_empty_slot(product):
+    used = torch.cat([torch.arange(N), torch.arange(2 * N, 4 * N)])
+    widened = product.new_zeros(len(product), 4 * N, 4 * N)
+    widened[:, used[:, None], used] = product
+    return widened
+
+
 def test_eta_and_lam_are_in_the_tables_of_the_models_that_have_them(tmp_path):
     rows = {}
     for kind in ("bare", "mesa"):
         extract_run(trained(tmp_path / kind, kind), tmp_path / "weights.parquet", tmp_path / "structure.parquet")
         table = read_table(tmp_path / "structure.parquet", "structure")
-        rows[kind] = {name: part["value"].tolist() for name, part in table.groupby("statistic")}
+        rows[kind] = {name: part["value"].tolist() for name, part in table[table["model"] == "trained"].groupby("statistic")}
     assert rows["mesa"]["lam"] == [1.0, 1.0] and "eta" not in rows["mesa"]
     assert rows["bare"]["eta"] == pytest.approx([implied_eta(product_model("bare").layers[0], N, "constructed_bare")], rel=1e-5)
 

@@ -1,6 +1,7 @@
 """Pictures from tables: what is drawn, how it may be styled, and that the same input gives the same file."""
 
 import functools
+import io
 import json
 import re
 import subprocess
@@ -155,6 +156,31 @@ def test_fig9_shows_layers_1_2_4_with_all_heads(tables):
     assert wanted <= set(titles) and len(wanted) == 24
 
 
+@pytest.mark.parametrize("name", ["fig11", "fig12"])
+def test_control_tasks_show_the_panels_of_figures_2_and_3(tables, name):
+    made, axes = page(tables, name)
+    assert list(lines(axes["Prediction, one layer"])) == ["LSA-1", "GD-1"]
+    assert list(lines(axes["Prediction, by depth"])) == ["LSA-1", "LSA-2", "LSA-4", "LSA-6", "Proposition 2", "Mesa-1"]
+    assert list(lines(axes["Preconditioning probe"])) == ["input", "1", "2", "3", "4", "5", "6"]
+    assert {f"{p}, head {h}" for p in (r"$W_K^\top W_Q$", "$W_O W_V$") for h in (1, 2)} <= set(axes)
+    assert "2 seeds" in made.get_supxlabel() and "weights: seed 1" in made.get_supxlabel()
+    task = {"fig11": "contracting", "fig12": "fixed_teacher"}[name]
+    assert all(source.path.split("/")[1] == task for panel in figure(name).panels for source in panel.sources)
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig11"])
+def test_controls_are_in_the_table_and_on_no_page(tables, name):
+    """A table without them, as earlier versions recorded, gives the same page."""
+    rows = read_table(tables / f"{name}.parquet", "figure")
+    hidden = {panel.name for panel in figure(name).panels if panel.kind == "table"}
+    assert hidden < set(rows["panel"]), "nothing to leave out"
+    pictures = []
+    for part in (rows, rows[~rows["panel"].isin(hidden)]):
+        page(tables, name, part)[0].savefig(buffer := io.BytesIO(), format="png", dpi=50)
+        pictures.append(buffer.getvalue())
+    assert pictures[0] == pictures[1]
+
+
 def test_colours_follow_families():
     depths = [sum(to_rgb(style.line(f"LSA-{depth}")["color"])) for depth in range(1, 8)]
     assert depths == sorted(depths, reverse=True)  # darker means deeper
@@ -241,9 +267,7 @@ def test_every_figure_has_a_caption_that_names_its_runs():
     for name, wanted in FIGURES.items():
         text = (ROOT / "workflow" / "report" / f"{name.replace('/', '-')}.rst").read_text()
         assert text.count("**") >= 2 and f"tables/{name}.parquet" in text
-        from_runs = {
-            source.path.split("/seed-")[0].split("/loss")[0].split("/", 1)[1] for p in wanted.panels for source in p.sources
-        }
+        from_runs = {"/".join(source.path.split("/")[1:3]) for p in wanted.panels for source in p.sources}
         for run in from_runs:
             assert run in text or f"``-{run.rpartition('-')[2]}``" in text, f"{name}: {run}"
 

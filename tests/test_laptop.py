@@ -19,7 +19,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loss(results: Path, name: str, seed: int) -> pd.Series:
     """Next-token loss by position of a run, or of a hand-written algorithm."""
     inside = f"theory/{name}/loss/seed-{seed}.parquet" if "gd1" in name else f"runs/{name}/seed-{seed}/loss.parquet"
-    return pd.read_parquet(results / inside).set_index("t")["mse"]
+    return pd.read_parquet(results / inside).query("batch == 0").set_index("t")["mse"]
 
 
 @pytest.mark.long
@@ -47,6 +47,6 @@ def test_one_linear_layer_is_one_gradient_step(results: Path, seed: int) -> None
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_target_probe_falls_with_depth(results: Path, seed: int, split: str) -> None:
     probes = pd.read_parquet(results / f"runs/linear/lsa-d6/seed-{seed}/probes.parquet")
-    chosen = probes[(probes["target"] == "next_token") & (probes["split"] == split)]
+    chosen = probes.query("target == 'next_token' and split == @split and model == 'trained' and batch == 0")
     by_layer = chosen.groupby("layer")["mse"].mean().tolist()
     assert by_layer == sorted(by_layer, reverse=True)

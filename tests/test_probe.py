@@ -4,15 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from stage_files import TASK, N, observations, sequences, trained, transformer
+from stage_files import TASK, N, observations, run, sequences, trained, transformer
+from workflow_folder import ROOT
 
 from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.config import read_yaml
+from mesaopt.data.files import read_sequences
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
+from mesaopt.experiments import resolve
 from mesaopt.in_context import in_context_loss, queries
-from mesaopt.models.transformer import Transformer
+from mesaopt.models.transformer import Transformer, initialise
+from mesaopt.models.weights import load_model, load_weights, save_weights
 from mesaopt.probe import Sample, activations, fit, probe_run, read_preconditioner, score, solve
 from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.shared_batches import shared_batches
 from mesaopt.spec import Model, Theory
 from mesaopt.tables import check_table, write_table
 
@@ -134,13 +140,72 @@ def test_shuffled_targets_cannot_be_decoded_from_other_sequences():
 def test_the_table_has_both_splits_and_held_out_errors_are_larger(tmp_path):
     weights = trained(tmp_path, "linear")
     data = sequences(tmp_path, evaluation=30, probe_fit=200, probe_score=200)
-    table, in_context = probe_run(weights, data, CHEBYSHEV, control=True, in_context=True)
+    table, in_context = probe_run(weights, data, CHEBYSHEV, in_context=True)
     check_table(table, "probes", "probes")
     check_table(in_context, "in_context", "in_context")
-    assert len(table) == 2 * 8 * 3 * T  # splits, targets with their controls, layers with the input, positions
+    assert len(table) == 2 * 4 * 3 * T  # splits, targets, layers with the input, positions
+    assert set(table["model"]) == {"trained"} and set(table["batch"]) == {0}
     assert set(in_context["t"]) == {T - 1} and in_context["layer"].tolist() == [0, 1, 2]
     mean = table[table["target"] == "next_token"].groupby("split")["mse"].mean()
     assert mean["in_sample"] < mean["held_out"]
+
+
+def test_controls_are_the_untrained_model_other_targets_and_the_shared_batches(tmp_path):
+    """Each one equals the probes made by hand; without controls, the rows of the model itself are the same."""
+    weights = trained(tmp_path, "linear", seed=11)
+    initial = load_weights(weights)
+    save_weights({name: 1.1 * tensor for name, tensor in initial.items()}, weights)  # as if it had been trained
+    data = sequences(tmp_path, evaluation=40, probe_fit=200, probe_score=100)
+    table, _ = probe_run(weights, data, CHEBYSHEV, controls=True)
+    check_table(table, "probes", "probes")
+    plain, _ = probe_run(weights, data, CHEBYSHEV)
+    own = table.query("model == 'trained' and batch == 0 and not target.str.startswith('shuffled')")
+    pd.testing.assert_frame_equal(_sorted(own), _sorted(plain))
+
+    model, untrained = load_model(run("linear"), weights), transformer("linear", seed=11)
+    drawn = {split: read_sequences(data, split) for split in ("evaluation", "probe_fit", "probe_score")}
+    targets = {split: make_targets("linear", one, CHEBYSHEV) for split, one in drawn.items()}
+    batch = dict(shared_batches(TASK, 40))[3]
+    cases = [
+        ("model == 'untrained' and split == 'held_out'", "next_token", untrained,
+         Sample(drawn["probe_fit"], targets["probe_fit"]), Sample(drawn["probe_score"], targets["probe_score"])),
+        ("model == 'trained' and split == 'in_sample'", "shuffled_preconditioned_input", model,
+         *[Sample(drawn["evaluation"], shuffled(targets["evaluation"]))] * 2),
+        ("batch == 3", "preconditioned_input", model, *[Sample(batch, make_targets("linear", batch, CHEBYSHEV))] * 2),
+    ]  # fmt: skip
+    for rows, target, probed, fitted, scored in cases:
+        of_target = f"target == {target!r}"
+        found = table.query(f"{rows} and {of_target}").sort_values(["layer", "t"])["mse"].to_numpy()
+        expected = score(probed, scored, fit(probed, fitted)).query(of_target).sort_values(["layer", "t"])["mse"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-10)
+    assert set(table["batch"]) == {0, 1, 2, 3, 4, 5}
+
+
+def _sorted(table):
+    keys = ["model", "split", "batch", "target", "layer", "t"]
+    return table.sort_values(keys)[[*keys, "mse", "r2"]].reset_index(drop=True)
+
+
+def test_the_untrained_model_of_the_paper_holds_nothing_but_its_input(tmp_path):
+    """Weights of standard deviation 0.0002 leave the residual stream as it is: probes see the input after every layer."""
+    model, sampled = initialise(Model(("linear",) * 2, "constructed", 4 * N, 4, 20, 0.0002), N, [1]), sample(60)
+    table = score(model, sampled, fit(model, sampled)).query("target == 'next_token'")
+    by_layer = table.pivot(index="t", columns="layer", values="mse")
+    for layer in (1, 2):
+        np.testing.assert_allclose(by_layer[layer], by_layer[0], rtol=1e-3)
+
+
+def test_contracting_systems_are_preconditioned_with_their_own_regulariser():
+    """1/lambda is the theory entry's: 1.333 at every scale."""
+    for scale in ("paper", "laptop", "smoke"):
+        files = {name: read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales", "config")}
+        theory = resolve(files["experiments"], files["scales"], files["config"], scale).algorithm("contracting/proposition2")
+        assert (theory.task.name, theory.inverse_lam) == ("contracting", 1.333)
+    data = observations(5)
+    exact = make_targets("contracting", data, Preconditioned((1.0,), (0.0,), theory.inverse_lam))["preconditioned_input_exact"]
+    S = data[2, :6].mT
+    expected = torch.linalg.solve(S @ S.mT + 1.333 * torch.eye(N).double(), data[2, 6])
+    torch.testing.assert_close(exact.values[2, 6], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_parameters_of_another_algorithm_are_refused(tmp_path):

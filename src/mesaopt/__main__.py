@@ -92,7 +92,7 @@ def _probe(args: argparse.Namespace) -> None:
     from mesaopt.tables import write_table
 
     preconditioner = read_preconditioner(Theory.from_json(_text(args.theory)), args.parameters)
-    probes, in_context = probe_run(args.weights, args.sequences, preconditioner, args.shuffled, args.in_context is not None)
+    probes, in_context = probe_run(args.weights, args.sequences, preconditioner, args.controls, args.in_context is not None)
     write_table(probes, "probes", args.probes)
     if in_context is not None:
         write_table(in_context, "in_context", args.in_context)

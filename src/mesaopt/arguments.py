@@ -84,7 +84,7 @@ def _add_evaluating(stage: Callable[..., argparse.ArgumentParser]) -> None:
     _path(sub, "--weights", "--sequences", "--parameters", "--probes")
     sub.add_argument("--theory", required=True, metavar="JSON")
     _path(sub, "--in-context", required=False)
-    sub.add_argument("--shuffled", action="store_true", help="control: targets of other sequences")
+    sub.add_argument("--controls", action="store_true", help="also the untrained model, targets of other sequences, test batches")
 
 
 def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:

@@ -22,7 +22,8 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
 from mesaopt.models.weights import load_model
-from mesaopt.spec import Run, Theory
+from mesaopt.shared_batches import OWN, shared_batches
+from mesaopt.spec import Run, Task, Theory
 from mesaopt.tables import read_table, write_table
 
 Predictor = Callable[[Tensor], Tensor]
@@ -72,27 +73,31 @@ def read_observations(path: File, split: str, width: int) -> Float[Tensor, "batc
     return observations
 
 
-def _write(predictor: Predictor, observations: Float[Tensor, "batch time_plus_1 n_obs"], name: str, out: File) -> None:
-    mse = loss_by_position(predictor, observations)
-    frame = pd.DataFrame({"predictor": name, "t": range(1, len(mse) + 1), "mse": mse.numpy()})
-    write_table(frame, "loss", out)
+def _write(
+    predictor: Predictor, observations: Float[Tensor, "batch time_plus_1 n_obs"], task: Task | None, name: str, out: File
+) -> None:
+    """Loss on the given sequences and, if the `task` is known, on the shared test batches, which are as large."""
+    batches = [(OWN, observations), *(shared_batches(task, len(observations)) if task else ())]
+    losses = {number: loss_by_position(predictor, batch).numpy() for number, batch in batches}
+    frames = [pd.DataFrame({"batch": number, "t": range(1, len(mse) + 1), "mse": mse}) for number, mse in losses.items()]
+    write_table(pd.concat(frames, ignore_index=True).assign(predictor=name), "loss", out)
 
 
 def evaluate_run(weights: File, sequences: File, name: str, out: File) -> None:
-    """Write table `loss` of a trained model, as series `name`, on the `evaluation` split of `sequences`."""
+    """Write table `loss` of a trained model, as series `name`: on the `evaluation` split of `sequences`, and on test batches."""
     run, _ = read_run(weights)
     observations = read_observations(sequences, "evaluation", run.task.n_obs)
-    _write(model_predictor(load_model(run, weights)), observations, name, out)
+    _write(model_predictor(load_model(run, weights)), observations, run.task, name, out)
 
 
 def evaluate_theory(theory: Theory, parameters: File, sequences: File, name: str, out: File) -> None:
     """Write table `loss` of a hand-written algorithm with the learned parameters in file `parameters`."""
     observations = read_observations(sequences, "evaluation", theory.task.n_obs)
-    _write(from_parameters(theory, read_table(parameters, "parameters")), observations, name, out)
+    _write(from_parameters(theory, read_table(parameters, "parameters")), observations, theory.task, name, out)
 
 
 def evaluate_lsq(inverse_lam: float, sequences: File, name: str, out: File) -> None:
     """Write table `loss` of exact least squares with regulariser `inverse_lam` (1/lambda)."""
     if not inverse_lam > 0:
         raise InputError(f"--inverse-lam must be positive, not {inverse_lam}")
-    _write(LeastSquares(inverse_lam), read_sequences(sequences, "evaluation"), name, out)
+    _write(LeastSquares(inverse_lam), read_sequences(sequences, "evaluation"), None, name, out)

@@ -1,5 +1,7 @@
 """Tables of what trained weights are made of: the products of every head, and how sparse and block-structured they are.
 
+The statistics of the same model before its training, from the same initialisation, show what is chance.
+
 Statistics of one head's product (table `structure`), with slots counted from 1 in the order of the token:
 
 * `max_abs`, `norm`: largest entry by size, and Frobenius norm
@@ -23,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.evaluate import read_run
+from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_model
 from mesaopt.products import Products, blocks, compress, diagonal_means, layer_products
 from mesaopt.spec import Run
@@ -88,15 +91,17 @@ def weights_table(layers: list[Products]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def structure_table(run: Run, weights: Mapping[str, Tensor], layers: list[Products]) -> pd.DataFrame:
-    """Table `structure` of one seed's weights and their products."""
+def structure_table(run: Run, models: Mapping[str, Mapping[str, Tensor]]) -> pd.DataFrame:
+    """Table `structure` of the weights of one seed, `trained` and `untrained`."""
     columns = ["layer", "head", "product", "statistic", "value"]
-    return pd.DataFrame(list(_structure_rows(run, weights, layers)), columns=columns)
+    frames = [
+        pd.DataFrame(list(_structure_rows(run, weights)), columns=columns).assign(model=name) for name, weights in models.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
-def _structure_rows(
-    run: Run, weights: Mapping[str, Tensor], layers: list[Products]
-) -> Iterator[tuple[int, int, str, str, float]]:
+def _structure_rows(run: Run, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, int, str, str, float]]:
+    layers = layer_products(weights, len(run.model.layers))
     n, sliced = run.task.n_obs, run.model.tokens != "raw"
     for number, layer in enumerate(layers, 1):
         for name, product in (("QK", layer.QK), ("OV", layer.OV)):
@@ -111,8 +116,8 @@ def _structure_rows(
 
 def extract_run(weights: File, out: File, structure: File) -> None:
     """Write tables `weights` and `structure` of a trained model; its spec.json lies beside the weights."""
-    run, _ = read_run(weights)
-    tensors = load_model(run, weights).seed_weights(0)
-    layers = layer_products(tensors, len(run.model.layers))
-    write_table(weights_table(layers), "weights", out)
-    write_table(structure_table(run, tensors, layers), "structure", structure)
+    run, seed = read_run(weights)
+    trained, untrained = load_model(run, weights), initialise(run.model, run.task.n_obs, [seed])
+    models = {"trained": trained.seed_weights(0), "untrained": untrained.seed_weights(0)}
+    write_table(weights_table(layer_products(models["trained"], len(run.model.layers))), "weights", out)
+    write_table(structure_table(run, models), "structure", structure)

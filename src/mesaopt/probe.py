@@ -3,6 +3,8 @@
 Activations stay in float32 and are made in chunks of sequences; sums over sequences are float64. Errors are half the squared
 error summed over channels, mean over kept sequences. Split `in_sample` is the published way (fitted and scored on the
 first 256 `evaluation` sequences), `held_out` is fitted on `probe_fit` and scored on `probe_score`.
+
+Controls: the same of the untrained model, for targets of other sequences, and in sample on test batches that all seeds share.
 """
 
 import dataclasses
@@ -23,9 +25,10 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.evaluate import read_observations, read_run
 from mesaopt.in_context import check_measurable, in_context_table
-from mesaopt.models.transformer import Transformer
+from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model
 from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.shared_batches import OWN, shared_batches
 from mesaopt.spec import Run, Theory
 from mesaopt.tables import read_table
 
@@ -34,6 +37,9 @@ NEGLIGIBLE = 1e-12
 #: in-sample errors are low by the share of fitted features in the sequences, so their number is part of the published way
 IN_SAMPLE = 256
 SPLITS = {"in_sample": ("evaluation", "evaluation"), "held_out": ("probe_fit", "probe_score")}
+SEQUENCES = ("evaluation", "probe_fit", "probe_score")
+#: the targets that controls are made for: those of the paper's figures
+CONTROLLED = ("next_token", "preconditioned_input")
 
 File = str | os.PathLike[str]
 Probes = dict[str, Float[Tensor, "layer time d_model n_obs"]]
@@ -45,6 +51,14 @@ class Sample:
 
     observations: Float[Tensor, "batch time_plus_1 n_obs"]
     targets: Mapping[str, Target]
+
+    def controlled(self) -> "Sample":
+        """With those targets alone that controls are made for."""
+        return Sample(self.observations, {name: self.targets[name] for name in CONTROLLED})
+
+    def with_shuffled(self) -> "Sample":
+        """With targets of other sequences beside all of its own."""
+        return Sample(self.observations, {**self.targets, **shuffled(self.controlled().targets)})
 
 
 def activations(
@@ -135,30 +149,49 @@ def read_preconditioner(theory: Theory, parameters: File) -> Preconditioned:
 
 
 def probe_run(
-    weights: File, sequences: File, preconditioner: Preconditioned, control: bool = False, in_context: bool = False
+    weights: File, sequences: File, preconditioner: Preconditioned, controls: bool = False, in_context: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Table `probes` of a trained model, and table `in_context` if asked for; its spec.json lies beside the weights.
 
-    With `control`, targets of other sequences are probed too. Raises `InputError` when files are missing or do not fit.
+    `controls` adds targets of other sequences, the untrained model, and the shared test batches. Raises `InputError` when files
+    are missing or do not fit.
     """
-    run, _ = read_run(weights)
+    run, seed = read_run(weights)
     if in_context:
         check_measurable(run.model.tokens, run.task.context_length)
     model = load_model(run, weights)
-    samples = {
-        split: _sample(run, sequences, split, preconditioner, control) for split in ("evaluation", "probe_fit", "probe_score")
-    }
-    frames = []
-    for name, (fitted, scored) in SPLITS.items():
-        probes = fit(model, samples[fitted])
-        frames.append(score(model, samples[scored], probes).assign(split=name))
-    readouts = probes["next_token"][:, -1]  # of the held-out split, the last one
-    table = in_context_table(model, samples["evaluation"].observations, readouts) if in_context else None
-    return pd.concat(frames, ignore_index=True), table
+    samples = {split: _sample(run, _read(run, sequences, split), preconditioner) for split in SEQUENCES}
+    probed = {split: sample.with_shuffled() for split, sample in samples.items()} if controls else samples
+    table, held_out = _both_splits(model, probed)
+    frames = [table.assign(model="trained", batch=OWN)]
+    if controls:
+        untrained = initialise(run.model, run.task.n_obs, [seed])
+        table, _ = _both_splits(untrained, {split: sample.controlled() for split, sample in samples.items()})
+        frames.append(table.assign(model="untrained", batch=OWN))
+        frames += _on_shared_batches(model, run, len(samples["evaluation"].observations), preconditioner)
+    readouts = held_out["next_token"][:, -1]
+    measured = in_context_table(model, samples["evaluation"].observations, readouts) if in_context else None
+    return pd.concat(frames, ignore_index=True), measured
 
 
-def _sample(run: Run, sequences: File, split: str, preconditioner: Preconditioned, control: bool) -> Sample:
+def _both_splits(model: Transformer, samples: Mapping[str, Sample]) -> tuple[pd.DataFrame, Probes]:
+    """Errors of both splits, and the probes that were scored on other sequences."""
+    probes = {split: fit(model, samples[fitted]) for split, (fitted, _) in SPLITS.items()}
+    scores = [score(model, samples[scored], probes[split]).assign(split=split) for split, (_, scored) in SPLITS.items()]
+    return pd.concat(scores, ignore_index=True), probes["held_out"]
+
+
+def _on_shared_batches(model: Transformer, run: Run, size: int, preconditioner: Preconditioned) -> Iterator[pd.DataFrame]:
+    """In-sample errors on each test batch of `size` sequences."""
+    for number, observations in shared_batches(run.task, size):
+        sample = _sample(run, observations, preconditioner).controlled()
+        yield score(model, sample, fit(model, sample)).assign(split="in_sample", model="trained", batch=number)
+
+
+def _read(run: Run, sequences: File, split: str) -> Float[Tensor, "batch time_plus_1 n_obs"]:
     observations = read_observations(sequences, split, run.task.n_obs)
-    observations = observations[:IN_SAMPLE] if split == "evaluation" else observations
-    targets = make_targets(run.task.name, observations, preconditioner)
-    return Sample(observations, targets | shuffled(targets) if control else targets)
+    return observations[:IN_SAMPLE] if split == "evaluation" else observations
+
+
+def _sample(run: Run, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned) -> Sample:
+    return Sample(observations, make_targets(run.task.name, observations, preconditioner))

@@ -6,6 +6,7 @@
 * `preconditioned_input_exact`: (S_{t-1} S_{t-1}^T + I/lambda)^-1 s_t, where S_{t-1} holds s_1 ... s_{t-1} as columns
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,6 @@ def _without_outliers(values: Float[Tensor, "batch time n_obs"]) -> Target:
     return Target(values, norms <= norms.mean(0) + 2 * norms.std(0, correction=0))
 
 
-def shuffled(targets: dict[str, Target]) -> dict[str, Target]:
+def shuffled(targets: Mapping[str, Target]) -> dict[str, Target]:
     """Control: every sequence gets the targets of its neighbour. Sequences are independent, so any permutation would do."""
     return {f"shuffled_{name}": Target(one.values.roll(1, 0), one.kept.roll(1, 0)) for name, one in targets.items()}

@@ -26,23 +26,41 @@ TABLES: dict[str, dict[str, str]] = {
     # training: train_loss on the batch of the step before, test_loss on the fixed test batches; both mean over t of half the
     # squared error summed over channels. The first row is step 0.
     "history": {"step": "int32", "train_loss": "float64", "test_loss": "float64"},
-    # next-token loss by position: half the squared error summed over channels, mean over sequences
-    "loss": {"predictor": "string", "t": "int32", "mse": "float64"},
+    # next-token loss by position: half the squared error summed over channels, mean over sequences; batch 0: the evaluation
+    # sequences of the seed, 1 to 5: test batches that all seeds share
+    "loss": {"predictor": "string", "batch": "int32", "t": "int32", "mse": "float64"},
     # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k)
     "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
     # products of one head: QK = W_K^T W_Q (row: key channel, col: query channel), OV = W_O W_V (row: output, col: input channel)
     "weights": {"layer": "int32", "head": "int32", "product": "string", "row": "int32", "col": "int32", "value": "float32"},
-    # structure of the products: statistic by name (see extract.py), per layer, head and product
-    "structure": {"layer": "int32", "head": "int32", "product": "string", "statistic": "string", "value": "float64"},
+    # structure of the products: statistic by name (see extract.py), per layer, head and product; model is trained or untrained
+    "structure": {
+        "model": "string",
+        "layer": "int32",
+        "head": "int32",
+        "product": "string",
+        "statistic": "string",
+        "value": "float64",
+    },
     # test loss along a second training run: predictor is trained, interpolation or compressed
     "interpolation": {"predictor": "string", "step": "int32", "test_loss": "float64"},
-    # linear probes: layer 0 is the input; split is in_sample or held_out; mse in the unit of `loss`; r2 mean over channels
-    "probes": {"layer": "int32", "t": "int32", "target": "string", "split": "string", "mse": "float64", "r2": "float64"},
+    # linear probes: layer 0 is the input; model is trained or untrained; split is in_sample or held_out; batch as in `loss`;
+    # mse in the unit of `loss`; r2 mean over channels
+    "probes": {
+        "model": "string",
+        "split": "string",
+        "batch": "int32",
+        "target": "string",
+        "layer": "int32",
+        "t": "int32",
+        "mse": "float64",
+        "r2": "float64",
+    },
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
     # declared packages and facts of the machine; state: as declared, drift (of a version from its pin), or recorded
     "environment": dict.fromkeys(("item", "declared", "declared_in", "running", "source", "state"), "string"),
-    # every drawn value of a figure; matrix panels: x = column, y = row, value = entry
+    # every drawn value of a figure, and its controls: curves of y over x, or values in cells (matrices: x = column, y = row)
     "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
     # a claim of config/claims.yaml per row: the estimate over `seeds` training seeds and its 95 % interval, where it must lie,
     # what is published, the p-value of the decision alone and in the family of all claims, both verdicts, and why there is none

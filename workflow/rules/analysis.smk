@@ -80,4 +80,4 @@ rule probe:
         code=fingerprint("mesaopt.probe"),
     shell:
         "python -m mesaopt probe --weights {input.weights} --sequences {input.sequences} --theory {params.theory:q}"
-        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} > {log} 2>&1"
+        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} --controls > {log} 2>&1"

@@ -1,5 +1,6 @@
-"""The table of a figure: every drawn value, gathered from the files of single seeds, and where it comes from."""
+"""The table of a figure: every drawn value and its controls, gathered from the files of single seeds, and where it comes from."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,19 +55,20 @@ def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFr
             "seed": seed,
             "x": frame[source.x].astype("float64"),
             "y": frame[source.y].astype("float64"),
-            "value": frame["value"].astype("float64") if panel.slots is not None else np.nan,
+            "value": frame[source.value].astype("float64") if source.value else np.nan,
         }
     )
-    key = ["series", "x", "y"] if panel.slots is not None else ["series", "x"]
+    key = ["series", "x", "y"] if source.value else ["series", "x"]
     if values.duplicated(key).any():
-        raise InputError(f"{path}: several values of {source.y} at the same {source.x} for {source.series}")
+        raise InputError(f"{path}: several values of {source.value or source.y} at the same {source.x} for {source.series}")
     return values.sort_values(key, kind="stable")
 
 
 def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
     chosen_rows = pd.Series(True, index=frame.index)
     for column, wanted in source.select:
-        chosen_rows &= frame[column] == (frame[column].max() if wanted == "last" else wanted)
+        options = [frame[column].max()] if wanted == "last" else wanted if isinstance(wanted, tuple) else [wanted]
+        chosen_rows &= frame[column].isin(options)
     if not chosen_rows.any():
         wanted_rows = ", ".join(f"{column} {value}" for column, value in source.select)
         raise InputError(f"{path}: no rows with {wanted_rows}, which the figure shows")
@@ -74,9 +76,11 @@ def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
 
 
 def _series(frame: pd.DataFrame, series: str) -> pd.Series:
-    if "{layer}" not in series:
+    match = re.search(r"\{(\w+)\}", series)
+    if match is None:
         return pd.Series(series, index=frame.index)
-    return frame["layer"].map(lambda layer: series.format(layer=layer))
+    column = match[1]
+    return frame[column].map(lambda value: series.format(**{column: value}))
 
 
 def _shown(frame: pd.DataFrame, slots: Slots, path: Path) -> pd.DataFrame:

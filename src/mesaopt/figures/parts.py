@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["curves", "layers", "descent", "matrix", "schematic"]
+#: a `table` panel is never drawn: its values are in the figure's table, beside those that they are compared with
+Kind = Literal["curves", "layers", "descent", "matrix", "schematic", "table"]
 Seeds = Literal["all", "first"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Columns of one table that become one series, or one per layer when `series` holds `{layer}`.
+    """Columns of one table that become one series, or one per value of a column when `series` holds its name, like `{layer}`.
 
-    `path` is relative to results/{scale}/ and holds `{seed}`; `table` names the kind of table there (tables.TABLES). Rows are
-    those where every column of `select` has the given value, or its largest one for "last". `behind` names further runs
-    that the file was computed from.
+    `path` is relative to results/{scale}/ and holds `{seed}` unless all seeds share the file; `table` names the kind of table
+    there (tables.TABLES). Curves have their values in `y`; where `value` names a column, `x` and `y` are its coordinates. Rows
+    are those where every column of `select` has the given value, one of several, or its largest one for "last". `behind` names
+    further runs that the file was computed from.
     """
 
     series: str
@@ -21,7 +23,8 @@ class Source:
     table: str
     x: str = "t"
     y: str = "mse"
-    select: tuple[tuple[str, str | int], ...] = ()
+    value: str = ""
+    select: tuple[tuple[str, str | int | tuple[str, ...] | tuple[int, ...]], ...] = ()
     behind: tuple[str, ...] = ()
 
 
@@ -85,4 +88,4 @@ class Figure:
 
     def drawn(self, split: str) -> tuple[Panel, ...]:
         """The panels on the page when probes of `split` are wanted; the table holds the others as well."""
-        return tuple(panel for panel in self.panels if panel.split in ("", split))
+        return tuple(panel for panel in self.panels if panel.kind != "table" and panel.split in ("", split))

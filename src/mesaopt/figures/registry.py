@@ -1,6 +1,6 @@
 """Which figures there are and what each one shows: a closed list, read by the workflow as well (so no heavy imports).
 
-Numbers 1-3, 9 and 13 follow the first version of arXiv:2309.05858, `v2/fig4` its second one, which composes the same panels.
+Numbers follow the first version of arXiv:2309.05858, `v2/fig4` its second one, which composes the same panels.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.figures import contents
+from mesaopt.figures import contents, controls
 from mesaopt.figures.names import label
 from mesaopt.figures.options import check_style
 from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
@@ -37,7 +37,9 @@ def _fig1() -> Figure:
 def _fig2() -> Figure:
     heads = [contents.weights("linear/lsa-d1-weights", contents.USED_SLOTS, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
     curves = (contents.training("B", 1, "Proposition 1", 1300), contents.positions_one_layer("C"))
-    panels = (*_lettered(heads, "A"), *curves)
+    structure = (*controls.structure("linear/lsa-d1-weights", "first"), *controls.structure("linear/lsa-d1"))
+    beside = (controls.on_test_batches(curves[1]), *structure, controls.eta(), controls.eta_large_batches())
+    panels = (*_lettered(heads, "A"), *curves, *beside)
     below = tuple(panel.name for panel in curves for _ in range(2))
     layout = (*_grid(heads, 4), below)
     return Figure("fig2", "One linear self-attention layer", panels, layout, 0.64, height_ratios=(1.0, 1.9))
@@ -45,9 +47,16 @@ def _fig2() -> Figure:
 
 def _fig3() -> Figure:
     curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
-    panels = (*curves, *contents.target_probe("C"), *contents.preconditioning_probe("D"))
+    structure = (*controls.structure("linear/lsa-d6"), *controls.structure("linear/lsa-d6-extract"))
+    panels = (*curves, *_probes("C", "D"), controls.on_test_batches(curves[1]), *structure)
     layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
     return Figure("fig3", "Deep linear self-attention", panels, layout, 0.76)
+
+
+def _probes(first: str, second: str, task: str = "linear") -> tuple[Panel, ...]:
+    """Both probes under their letters, and their controls."""
+    target, preconditioning = contents.target_probe(first, task), contents.preconditioning_probe(second, task)
+    return (*target, *preconditioning, *controls.probe_controls(target), *controls.probe_controls(preconditioning))
 
 
 def _fig9() -> Figure:
@@ -55,13 +64,27 @@ def _fig9() -> Figure:
         contents.weights("linear/lsa-d6", contents.FOUR_SLOTS, layer, head, name)
         for layer, name, head in product((1, 2, 4), ("QK", "OV"), (1, 2, 3, 4))
     ]
-    return Figure("fig9", "Weight products of LSA-6: layers 1, 2 and 4", tuple(panels), _grid(panels, 4), 1.36)
+    beside = controls.structure("linear/lsa-d6", "first")
+    return Figure("fig9", "Weight products of LSA-6: layers 1, 2 and 4", (*panels, *beside), _grid(panels, 4), 1.36)
+
+
+def _control_task(name: str, task: str, title: str) -> Figure:
+    """The panels of figures 2 and 3 on a task other than the main one."""
+    curves = (contents.positions_one_layer("A", task), contents.positions_depth("B", task))
+    heads = [contents.weights(f"{task}/lsa-d1", contents.USED_SLOTS, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
+    structure = (*controls.structure(f"{task}/lsa-d1"), *controls.structure(f"{task}/lsa-d6"))
+    beside = (*map(controls.on_test_batches, curves), *structure, controls.eta(task))
+    panels = (*curves, *_probes("C", "D", task), *_lettered(heads, "E"), *beside)
+    rows = (("mse_1", "mse_depth"), ("target_probe", "preconditioning_probe"))
+    layout = (*(tuple(place for place in row for _ in range(2)) for row in rows), *_grid(heads, 4))
+    return Figure(name, title, panels, layout, 1.02, height_ratios=(1.9, 1.9, 1.0))
 
 
 def _fig13() -> Figure:
     slots = contents.ONE_LAYER_SLOTS
     panels = [contents.weights("linear/lsa-d1-weights", slots, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
-    return Figure("fig13", "Weight products of LSA-1", tuple(panels), _grid(panels, 2), 0.96)
+    beside = controls.structure("linear/lsa-d1-weights", "first")
+    return Figure("fig13", "Weight products of LSA-1", (*panels, *beside), _grid(panels, 2), 0.96)
 
 
 def _v2_fig4() -> Figure:
@@ -71,13 +94,18 @@ def _v2_fig4() -> Figure:
         contents.positions_one_layer("C"),
         contents.positions_depth("D"),
     )
-    panels = (*curves, *contents.target_probe("E"), *contents.preconditioning_probe("F"))
+    panels = (*curves, *_probes("E", "F"), *map(controls.on_test_batches, curves[2:]))
     layout = (("training_loss_1", "training_loss_6", "mse_1"), ("mse_depth", "target_probe", "preconditioning_probe"))
     return Figure("v2/fig4", "Linear self-attention, one layer and deep", panels, layout, 0.64)
 
 
+_FIG11 = _control_task("fig11", "contracting", "Contracting systems")
+_FIG12 = _control_task("fig12", "fixed_teacher", "One system for all sequences")
+
 #: every figure by name
-FIGURES: dict[str, Figure] = {figure.name: figure for figure in (_fig1(), _fig2(), _fig3(), _fig9(), _fig13(), _v2_fig4())}
+FIGURES: dict[str, Figure] = {
+    figure.name: figure for figure in (_fig1(), _fig2(), _fig3(), _fig9(), _FIG11, _FIG12, _fig13(), _v2_fig4())
+}
 
 
 def figure(name: str) -> Figure:

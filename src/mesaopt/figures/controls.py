@@ -1,0 +1,85 @@
+"""What stands in a figure's table beside its drawn panels: controls that the paper lacks, and numbers read off the weights.
+
+All of it are `table` panels, which no page shows. Names of controls begin with those of the drawn panels that they belong to.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import product
+
+from mesaopt.figures.contents import run_file
+from mesaopt.figures.names import label
+from mesaopt.figures.parts import Panel, Seeds, Source
+
+#: the batches that all seeds share; batch 0 are the sequences of the seed itself
+BATCHES = (1, 2, 3, 4, 5)
+#: statistics of a weight product; extract.py says what each one is
+STATISTICS = (
+    "max_abs",
+    "norm",
+    "above_1pct",
+    "above_5pct",
+    "above_10pct",
+    "entries_90pct_energy",
+    "block_energy",
+    "block_strength",
+)
+
+
+def _other_rows(source: Source, **wanted: str | int | tuple[int, ...]) -> Source:
+    """The source with other values wanted of columns that it selects by."""
+    return dataclasses.replace(source, select=tuple((column, wanted.get(column, value)) for column, value in source.select))
+
+
+def on_test_batches(panel: Panel, seeds: Seeds = "all") -> Panel:
+    """The values of `panel` on each of five batches of sequences that all seeds share, as cells: x is t, y the batch.
+
+    So training seeds and test batches are crossed, and the spread over one can be had with the other fixed.
+    """
+    sources = (dataclasses.replace(_other_rows(source, batch=BATCHES), y="batch", value="mse") for source in panel.sources)
+    return Panel(f"{panel.name}_test_batches", "table", panel.title, tuple(sources), seeds=seeds)
+
+
+def probe_controls(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """For probes scored in sample and held out (the two of `panels`): the untrained model, and the targets of other sequences.
+
+    In sample, the first seed's errors on the shared batches as well.
+    """
+    found = [on_test_batches(panels[0], "first")]
+    for panel in panels:
+        target = dict(panel.sources[0].select)["target"]
+        for name, wanted in (("untrained", {"model": "untrained"}), ("shuffled", {"target": f"shuffled_{target}"})):
+            sources = tuple(_other_rows(source, **wanted) for source in panel.sources)
+            found.append(Panel(f"{panel.name}_{name}", "table", panel.title, sources))
+    return tuple(found)
+
+
+def structure(run: str, seeds: Seeds = "all") -> tuple[Panel, ...]:
+    """Statistics of every product of a run, trained and untrained, as cells: x is the layer, y the head."""
+
+    def panel(model: str, name: str) -> Panel:
+        select = (("model", model), ("product", name), ("statistic", STATISTICS))
+        source = Source("{statistic}", run_file(run, "structure"), "structure", "layer", "head", "value", select)
+        return Panel(f"structure_{run.rpartition('/')[2]}_{model}_{name}", "table", run, (source,), seeds=seeds)
+
+    return tuple(panel(model, name) for model, name in product(("trained", "untrained"), ("QK", "OV")))
+
+
+def _eta_of_layer(run: str) -> Source:
+    select = (("model", "trained"), ("statistic", "eta"))
+    return Source(label(run), run_file(run, "structure"), "structure", "layer", "value", select=select)
+
+
+def eta(task: str = "linear") -> Panel:
+    """The learning rate of the gradient step that the trained layer performs, and the line-searched one of GD-1.
+
+    The first is read off the compressed weights as Proposition 1 says; the second is learned once, so the same for every seed.
+    """
+    name, select = f"{task}/gd1", (("parameter", "eta"),)
+    line_searched = Source(label(name), f"theory/{name}/parameters.parquet", "parameters", "step", "value", select=select)
+    return Panel("eta", "table", "Learning rate", (_eta_of_layer(f"{task}/lsa-d1"), line_searched))
+
+
+def eta_large_batches() -> Panel:
+    """The same of the layer whose weights are pictured, which was trained with large batches."""
+    return Panel("eta_large_batches", "table", "Learning rate", (_eta_of_layer("linear/lsa-d1-weights"),), seeds="first")
