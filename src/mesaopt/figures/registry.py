@@ -48,7 +48,8 @@ def _fig2() -> Figure:
 def _fig3() -> Figure:
     curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
     structure = (*controls.structure("linear/lsa-d6"), *controls.structure("linear/lsa-d6-extract"))
-    panels = (*curves, *_probes("C", "D"), controls.on_test_batches(curves[1]), *structure)
+    beside = (contents.positions_published_form(), controls.on_test_batches(curves[1]), *structure)
+    panels = (*curves, *_probes("C", "D"), *beside)
     layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
     return Figure("fig3", "Deep linear self-attention", panels, layout, 0.76)
 
