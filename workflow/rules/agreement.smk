@@ -77,7 +77,7 @@ if PUBLISHED:
 
     rule compare_curves:
         input:
-            tables=lambda wildcards: [f"results/{wildcards.any_scale}/tables/{name}.parquet" for name in compared_figures()],
+            tables=compared_tables,
             published=sorted(map(str, Path(PUBLISHED).glob("*.csv"))),
             mapping=f"{workflow.basedir}/config/published.yaml",
         output:
@@ -128,7 +128,7 @@ rule agreement:
         f"results/{SCALE}/agreement.md",
         f"results/{SCALE}/agreement.parquet",
         expand("figures/agreement.{format}", format=config["formats"]),
-        lambda wildcards: expand("figures/agreement/{figure}.{format}", figure=compared_figures(), format=config["formats"]),
+        lambda wildcards: expand("figures/agreement/{figure}.{format}", figure=compared_figures(SCALE), format=config["formats"]),
 
 
 rule write_page:

@@ -14,7 +14,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
 environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
-from mesaopt.agreement.claims import read_claims
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
 from mesaopt.dates import date_now
 from mesaopt.errors import InputError
@@ -187,7 +187,7 @@ DRAWINGS = [*FIGURES, "agreement", *(f"agreement/{name}" for name in FIGURES if 
 
 
 @cache
-def compared_figures():
+def compared_figures(scale):
     """Figures with published curves, as far as their tables are there or may be made; a line says so when there is no folder."""
     if PUBLISHED is None:
         found = f"{config['published_tables']} is no folder" if config["published_tables"] else "published_tables is not set"
@@ -197,14 +197,19 @@ def compared_figures():
         named = dict.fromkeys(entry.figure for entry in read_entries(Path(workflow.basedir)))
     except InputError as error:
         stop(error)
-    here = recorded_figures() if SCALE == "recorded" else [name for name in FIGURES if name not in config["agreement_without"]]
+    here = recorded_figures() if scale == "recorded" else [name for name in FIGURES if name not in config["agreement_without"]]
     return [name for name in named if name in here]
+
+
+def compared_tables(wildcards):
+    scale = wildcards.any_scale
+    return [f"results/{scale}/tables/{name}.parquet" for name in compared_figures(scale)]
 
 
 def comparison_of_curves(wildcards):
     """The table of published curves, if it can be made or ships with the project."""
     path = f"results/{wildcards.any_scale}/curves.parquet"
-    return [path] if compared_figures() or Path(path).exists() else []
+    return [path] if compared_figures(wildcards.any_scale) or Path(path).exists() else []
 
 
 _CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(DRAWINGS)})\.({'|'.join(FORMATS)})$"

@@ -16,7 +16,8 @@ from matplotlib.axes import Axes as Canvas
 from matplotlib.figure import Figure as Page
 from matplotlib.lines import Line2D
 
-from mesaopt.agreement.claims import Claims, read_claims
+from mesaopt.agreement.claims import Claims
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
 from mesaopt.agreement.page import Row, bound, measured, number
 from mesaopt.figures import style
@@ -92,7 +93,7 @@ def _text(canvas: Canvas, x: float | int, place: float | int, text: str, options
 
 def _row(canvas: Canvas, place: int, row: Row, options: Style) -> None:
     grey = {"color": "0.55"} if row.verdict == NOT_RUN else {}
-    _text(canvas, SENTENCE, place, "\n".join(textwrap.wrap(row.sentence, WRAP)), options, **grey)
+    _text(canvas, SENTENCE, place, "\n".join(textwrap.wrap(row.sentence, WRAP, break_on_hyphens=False)), options, **grey)
     values = (_interval(row), bound(row), number(row.published), _verdict(row))
     for x, text in zip(COLUMNS.values(), values, strict=True):
         _text(canvas, x, place, text, options, **grey)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mesaopt.agreement.claims import Claim, Claims, read_claims, settings_of
+from mesaopt.agreement.claims import Claim, Claims, settings_of
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
 from mesaopt.tables import write_table

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic, read_claims
+from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW
 from mesaopt.agreement.judge import count_line
 from mesaopt.tables import atomic_path, read_table

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mesaopt.agreement.claims import has_series
+from mesaopt.agreement.claims_file import has_series
 from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
 from mesaopt.figures.registry import figure
@@ -35,8 +35,8 @@ class Entry:
     where: Mapping[str, str | int | float]
     x: str
     y: str
-    shift: float | int
-    reach: tuple[float | int, float | int] | None
+    shift: float
+    reach: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PublishedCurve:
     series: str
     source: str
     values: pd.Series
-    reach: tuple[float | int, float | int] | None
+    reach: tuple[float, float] | None
 
 
 def read_entries(project: Path) -> list[Entry]:
@@ -69,10 +69,19 @@ def _entry(place: int, entry: Mapping[str, Any]) -> Entry:
     panel, series = panels[entry["panel"]], entry["series"]
     if not (has_series(panel, series) or series in [source.series for source in panel.sources]):
         raise InputError(f"{where}: {unknown(series, f'series of {panel.name}', [source.series for source in panel.sources])}")
-    reach = tuple(entry["reach"]) if "reach" in entry else None
+    low_high = [float(x) for x in entry.get("reach", [])]
+    reach = (low_high[0], low_high[1]) if low_high else None
     rows = entry.get("where", {})
     return Entry(
-        entry["figure"], panel.name, series, entry["file"], rows, entry["x"] or "", entry["y"], entry.get("shift", 0), reach
+        entry["figure"],
+        panel.name,
+        series,
+        entry["file"],
+        rows,
+        entry["x"] or "",
+        entry["y"],
+        float(entry.get("shift", 0)),
+        reach,
     )
 
 
