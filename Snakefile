@@ -14,6 +14,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/agreement.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/checks.smk"
 

@@ -118,6 +118,36 @@ def _style(text: str) -> dict[str, Any]:
         raise InputError(f"--style: not JSON ({error})") from None
 
 
+def _judge(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.judge import judge_stage
+
+    judge_stage(args.project, args.tables, args.scale, args.without, args.out)
+
+
+def _draw_agreement(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.draw import draw_stage
+
+    draw_stage(args.project, args.agreement, args.scale, _style(args.style), args.out)
+
+
+def _agreement_page(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.page import page_stage
+
+    page_stage(args.project, args.agreement, args.curves, args.scale, args.out)
+
+
+def _compare_curves(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.curves import compare_curves_stage
+
+    compare_curves_stage(args.project, args.tables, args.published, args.out)
+
+
+def _overlay(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.overlay import overlay_stage
+
+    overlay_stage(args.project, args.figure, args.table, args.published, _style(args.style), args.out)
+
+
 def _compare(args: argparse.Namespace) -> None:
     from mesaopt.compare import compare_stage
 
@@ -143,18 +173,23 @@ def _orphans(args: argparse.Namespace) -> None:
 
 
 HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "agreement-page": _agreement_page,
     "collect": _collect,
     "compare": _compare,
+    "compare-curves": _compare_curves,
     "data": _data,
     "draw": _draw,
+    "draw-agreement": _draw_agreement,
     "environment": _environment,
     "evaluate": _evaluate,
     "evaluate-lsq": _evaluate_lsq,
     "evaluate-theory": _evaluate_theory,
     "extract": _extract,
     "interpolate": _interpolate,
+    "judge": _judge,
     "learn": _learn,
     "orphans": _orphans,
+    "overlay": _overlay,
     "probe": _probe,
     "record": _record,
     "train": _train,

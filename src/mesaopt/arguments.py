@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     _add_making(stage)
     _add_evaluating(stage)
     _add_figures(stage)
+    _add_agreement(stage)
+    _add_checks(stage)
     return top
 
 
@@ -100,6 +102,41 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--style", default="{}", metavar="JSON")
     sub.add_argument("--strict-environment", action="store_true", help="refuse results of different environments")
 
+
+def _add_agreement(stage: Callable[..., argparse.ArgumentParser]) -> None:
+    def about(name: str, text: str) -> argparse.ArgumentParser:
+        sub = stage(name, text)
+        sub.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help="where config/ lies")
+        _path(sub, "--out")
+        return sub
+
+    sub = about("judge", "Judge every claim of config/claims.yaml on a folder of figure tables.")
+    sub.add_argument("--tables", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--scale", required=True)
+    sub.add_argument("--without", nargs="*", default=[], metavar="FIGURE", help="figures whose claims are left out")
+
+    sub = about("draw-agreement", "Draw the verdicts on all claims; the format follows the file name.")
+    _path(sub, "--agreement")
+    sub.add_argument("--scale", required=True)
+    sub.add_argument("--style", default="{}", metavar="JSON")
+
+    sub = about("agreement-page", "Write what was reproduced and what was not, in Markdown.")
+    _path(sub, "--agreement")
+    _path(sub, "--curves", required=False)
+    sub.add_argument("--scale", required=True)
+
+    sub = about("compare-curves", "Compare our curves with published ones, point by point.")
+    sub.add_argument("--tables", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--published", required=True, type=Path, metavar="FOLDER")
+
+    sub = about("overlay", "Draw the curves of one figure with the published ones as dots.")
+    sub.add_argument("--figure", required=True)
+    _path(sub, "--table")
+    sub.add_argument("--published", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--style", default="{}", metavar="JSON")
+
+
+def _add_checks(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub = stage("compare", "Compare two folders of results file by file; exit status 1 if they differ.")
     sub.add_argument("--first", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--second", required=True, type=Path, metavar="FOLDER")

@@ -10,10 +10,12 @@ MAKING = ("data", "train")
 #: the tables that a stage writes, by argument; each gets a JSON beside it (trainings and figures write their own)
 WRITTEN = {
     "data": ("sequences", "systems"),
+    "compare-curves": ("out",),
     "evaluate": ("out",),
     "evaluate-lsq": ("out",),
     "evaluate-theory": ("out",),
     "extract": ("out", "structure"),
+    "judge": ("out",),
     "interpolate": ("out",),
     "learn": ("out",),
     "probe": ("probes", "in_context"),
@@ -24,7 +26,7 @@ def results_read(args: argparse.Namespace) -> list[Path]:
     """Results of earlier stages that the command line names."""
     if args.stage in MAKING:
         return []
-    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table")
+    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table", "agreement", "curves")
     return [path for name in names if (path := getattr(args, name, None)) is not None]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.config import check, read_yaml, typed
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 from mesaopt.figures.options import check_style
+from mesaopt.figures.registry import FIGURES
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     """The settings below `root`, with `given` in place of config.yaml (Snakemake has read that and merged `--config` into it).
 
     Raises `InputError` in one line for a file that is missing, not YAML or says a key twice, for keys and values that the
-    schemas refuse, for numbers that are not finite, unknown options of style, and settings that contradict each other.
+    schemas refuse, for numbers that are not finite, unknown options of style, unknown figures, and settings that contradict each
+    other.
     """
     if (root / "config/config.yaml").exists():
         read_yaml(root / "config/config.yaml")  # Snakemake would take the last of two equal keys
@@ -31,6 +33,9 @@ def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     files = {name: read_yaml(root / f"config/{name}.yaml") for name in ("experiments", "scales")}
     experiments, scales = (_checked(content, root, name, f"{name}.yaml") for name, content in files.items())
     check_style(config["style"])
+    for name in config["agreement_without"]:
+        if name not in FIGURES:
+            raise InputError(f"config: agreement_without: {unknown(name, 'figure', list(FIGURES))}")
     if config["device"] == "cuda" and config["backend"] == "native":
         raise InputError("config: backend native computes on a CPU, device is cuda: choose backend auto or torch, or device cpu")
     return Settings(config, experiments, scales)

@@ -63,10 +63,27 @@ TABLES: dict[str, dict[str, str]] = {
     "environment": dict.fromkeys(("item", "declared", "declared_in", "running", "source", "state"), "string"),
     # every drawn value of a figure, and its controls: curves of y over x, or values in cells (matrices: x = column, y = row)
     "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
+    # a claim of config/claims.yaml per row: the estimate over `seeds` training seeds and its 95 % interval, where it must lie,
+    # what is published, the p-value of the decision alone and in the family of all claims, both verdicts, and why there is none
+    "agreement": dict.fromkeys(("claim", "topic", "sentence", "source", "figures", "statistic"), "string")
+    | {"seeds": "int32"}
+    | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family"), "float64")
+    | dict.fromkeys(("verdict", "verdict_family", "reason"), "string"),
+    # a published curve per row: of its `points` at the same x as ours, the share within the tolerance; the largest gap (ours by
+    # published, minus 1), its x, and the standard deviation over our seeds there, as a part of our value
+    "curves": dict.fromkeys(("figure", "panel", "series", "published"), "string")
+    | {"seeds": "int32", "points": "int32"}
+    | dict.fromkeys(("within", "largest_gap", "at", "deviation"), "float64"),
 }
 
-#: columns that may be empty (the first row of a history has no training loss; curve panels have no `value`)
-_OPTIONAL = {("history", "train_loss"), ("figure", "value")}
+#: columns that may be empty: the first row of a history has no training loss, curve panels have no `value`; what was not run has
+#: no estimate, a bound may have one side, not everything is published; a single seed has no deviation
+_OPTIONAL = {
+    ("history", "train_loss"),
+    ("figure", "value"),
+    *(("agreement", name) for name, kind in TABLES["agreement"].items() if kind == "float64"),
+    ("curves", "deviation"),
+}
 
 
 def _columns(table: str, names: Sequence[str]) -> dict[str, str]:

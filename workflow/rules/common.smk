@@ -15,6 +15,8 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
 environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
+from mesaopt.agreement.claims_file import read_claims
+from mesaopt.agreement.published import read_entries
 from mesaopt.dates import date_now
 from mesaopt.errors import InputError
 from mesaopt.experiments import resolve
@@ -176,12 +178,60 @@ def figure_table(figure, suffix):
     return path
 
 
-_CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(FIGURES)})\.({'|'.join(FORMATS)})$"
+# --- agreement with the paper
+@cache
+def claims():
+    try:
+        return read_claims(Path(workflow.basedir))
+    except InputError as error:
+        stop(error)
+
+
+def claim_tables(wildcards):
+    """Tables of the figures that claims read; at the `recorded` scale those that ship with the project."""
+    scale = wildcards.any_scale
+    names = [name for name in claims().figures(scale) if name not in config["agreement_without"]]
+    return [f"results/{scale}/tables/{name}.parquet" for name in names if scale != "recorded" or name in recorded_figures()]
+
+
+PUBLISHED = config["published_tables"] if config["published_tables"] and Path(config["published_tables"]).is_dir() else None
+DRAWINGS = [*FIGURES, "agreement", *(f"agreement/{name}" for name in FIGURES if PUBLISHED)]
+
+
+@cache
+def compared_figures(scale):
+    """Figures with published curves, as far as their tables are there or may be made; a line says so when there is no folder."""
+    if PUBLISHED is None:
+        found = f"{config['published_tables']} is no folder" if config["published_tables"] else "published_tables is not set"
+        print(f"mesaopt: our curves are not compared with published ones: {found} (config/README.md)", file=sys.stderr)
+        return []
+    try:
+        named = dict.fromkeys(entry.figure for entry in read_entries(Path(workflow.basedir)))
+    except InputError as error:
+        stop(error)
+    here = recorded_figures() if scale == "recorded" else [name for name in FIGURES if name not in config["agreement_without"]]
+    return [name for name in named if name in here]
+
+
+def compared_tables(wildcards):
+    scale = wildcards.any_scale
+    return [f"results/{scale}/tables/{name}.parquet" for name in compared_figures(scale)]
+
+
+def comparison_of_curves(wildcards):
+    """The table of published curves, if it can be made or ships with the project."""
+    path = f"results/{wildcards.any_scale}/curves.parquet"
+    return [path] if compared_figures(wildcards.any_scale) or Path(path).exists() else []
+
+
+_CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(DRAWINGS)})\.({'|'.join(FORMATS)})$"
 UNKNOWN_FIGURE = rf"(?!{_CLOSED})(results/[^/]+/)?figures/.+"
 
 
 def no_such_figure(wildcards):
-    known = f"figures are {', '.join(FIGURES)}, formats {', '.join(FORMATS)}, scales {', '.join([*COMPUTED_SCALES, 'recorded'])}"
+    if PUBLISHED is None and "figures/agreement/" in wildcards.path:
+        stop(f"{wildcards.path} needs published curves: set published_tables to a folder of them (config/README.md)")
+    known = f"figures are {', '.join(DRAWINGS)}, formats {', '.join(FORMATS)}, scales {', '.join([*COMPUTED_SCALES, 'recorded'])}"
     stop(f"no figure {wildcards.path!r}: {known}")
 
 
@@ -200,5 +250,7 @@ wildcard_constraints:
     run="|".join(_KNOWN.runs),
     algorithm="|".join(_KNOWN.theory),
     seed=r"\d+",
+    any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
     figure="|".join(FIGURES),
+    drawing="|".join(DRAWINGS),
     format="|".join(FORMATS),

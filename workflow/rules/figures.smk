@@ -54,8 +54,6 @@ for name in FIGURES:
             f"results/{{any_scale}}/logs/draw/{name}.{{format}}.log",
         benchmark:
             f"results/{{any_scale}}/benchmarks/draw/{name}.{{format}}.tsv"
-        wildcard_constraints:
-            any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
         localrule: True
         conda:
             ENVIRONMENT
@@ -72,11 +70,11 @@ for name in FIGURES:
 rule publish:
     """figures/ holds copies of the last scale asked for; the originals of every scale stay where they are."""
     input:
-        f"results/{SCALE}/figures/{{figure}}.{{format}}",
+        f"results/{SCALE}/figures/{{drawing}}.{{format}}",
     output:
-        "figures/{figure}.{format}",
+        "figures/{drawing}.{format}",
     log:
-        f"results/{SCALE}/logs/publish/{{figure}}.{{format}}.log",
+        f"results/{SCALE}/logs/publish/{{drawing}}.{{format}}.log",
     localrule: True
     conda:
         ENVIRONMENT

@@ -79,6 +79,12 @@ def positions_depth(letter: str, task: str = "linear") -> Panel:
     return _positions(letter, "mse_depth", "Prediction, by depth", models + others)
 
 
+def positions_published_form() -> Panel:
+    """Next-token MSE over t of Proposition 2 as its published curve was made; in the table alone."""
+    source, axes = _theory("linear/proposition2-published"), Axes("observed tokens $t$", f"next-token MSE, {LOSS}", (1, 50))
+    return Panel("mse_depth_published_form", "table", "Proposition 2, published form", (source,), axes)
+
+
 def _probe(letter: str, task: str, target: str, name: str, title: str, unit: str) -> tuple[Panel, Panel]:
     """The panel of probes scored as published, and its twin for held-out sequences."""
 

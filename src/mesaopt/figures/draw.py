@@ -38,9 +38,7 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
     Raises `InputError` in one line for an unknown figure, format or option, for a table without the figure's panels, and if
     `strict` for results of different environments.
     """
-    kind = out.suffix.removeprefix(".")
-    if kind not in UNDATED:
-        raise InputError(f"{out}: a figure is one of {', '.join(UNDATED)}, not {kind or 'a file without ending'}")
+    _kind(out)
     check_style(options)
     chosen_style = Style.from_dict(options)
     wanted = figure(name)
@@ -49,9 +47,21 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
         raise InputError(f"{name}: its results come from {mixed}, which strict_environment refuses; make them again in one")
     # settings count when things are made and again when they are saved
     with mpl.rc_context(style.settings(chosen_style)):
-        page = compose(wanted, rows, record, chosen_style)
-        with atomic_path(out) as temporary:
-            page.savefig(temporary, format=kind, metadata=UNDATED[kind])
+        saved(compose(wanted, rows, record, chosen_style), out)
+
+
+def saved(page: Page, out: Path) -> None:
+    """Save a page at `out` without anything that would make two files of the same picture differ."""
+    kind = _kind(out)
+    with atomic_path(out) as temporary:
+        page.savefig(temporary, format=kind, metadata=UNDATED[kind])
+
+
+def _kind(out: Path) -> str:
+    kind = out.suffix.removeprefix(".")
+    if kind not in UNDATED:
+        raise InputError(f"{out}: a figure is one of {', '.join(UNDATED)}, not {kind or 'a file without ending'}")
+    return kind
 
 
 def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], options: Style) -> Page:

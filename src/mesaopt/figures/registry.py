@@ -50,7 +50,7 @@ def _fig3() -> Figure:
     curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
     structure = (*controls.structure("linear/lsa-d6"), *controls.structure("linear/lsa-d6-extract"))
     spread = (controls.training_on_test_batches(curves[0], 6), controls.on_test_batches(curves[1]))
-    panels = (*curves, *_probes("C", "D"), *spread, *structure)
+    panels = (*curves, *_probes("C", "D"), contents.positions_published_form(), *spread, *structure)
     layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
     return Figure("fig3", "Deep linear self-attention", panels, layout, 0.76)
 

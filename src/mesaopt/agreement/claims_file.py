@@ -1,0 +1,117 @@
+"""Reading config/claims.yaml, with one line for each mistake: checked against its schema, the statistics and the figures."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mesaopt.agreement.claims import Change, Claim, Claims, Published, Selection, Topic
+from mesaopt.agreement.intervals import VERDICTS, Bound
+from mesaopt.agreement.statistics import STATISTICS, Statistic
+from mesaopt.config import check, read_yaml, typed
+from mesaopt.errors import InputError, unknown
+from mesaopt.figures.parts import Panel, Source
+from mesaopt.figures.registry import figure
+
+FILE, SCHEMA = Path("config/claims.yaml"), Path("workflow/schemas/claims.schema.yaml")
+
+
+def read_claims(project: Path) -> Claims:
+    """Raises `InputError` in one line for what the schema refuses, and for statistics, panels or series that are none."""
+    content = typed(read_yaml(project / FILE))
+    check(content, read_yaml(project / SCHEMA), FILE.name)
+    topics = {name: Topic(entry["title"], entry.get("views", {})) for name, entry in content["topics"].items()}
+    claims = tuple(_claim(name, entry, topics) for name, entry in content["claims"].items())
+    changes = tuple(Change(entry["claim"], str(entry["date"]), entry["what"], entry["why"]) for entry in content["changes"])
+    for change in changes:
+        _known(change.claim, "claim", [claim.name for claim in claims], "changes")
+    return Claims(topics, claims, changes)
+
+
+def _claim(name: str, entry: Mapping[str, Any], topics: Mapping[str, Topic]) -> Claim:
+    _known(entry["statistic"], "statistic", list(STATISTICS), name)
+    _known(entry["topic"], "topic", list(topics), name)
+    of = _selection(entry["of"], f"{name}: of")
+    against = _selection(entry["against"], f"{name}: against") if "against" in entry else None
+    _check_sides(name, STATISTICS[entry["statistic"]], entry["statistic"], of, against)
+    published = Published(float(entry["published"]["value"]), entry["published"]["source"]) if "published" in entry else None
+    for verdict in entry.get("views", {}):
+        _known(verdict, "verdict", list(VERDICTS), f"{name}: views")
+    return Claim(
+        name,
+        entry["topic"],
+        entry["claim"],
+        entry["source"],
+        entry["statistic"],
+        of,
+        against,
+        _bound(entry["bound"], name),
+        tuple(entry["scales"]),
+        published,
+        entry.get("reason", ""),
+        entry.get("views", {}),
+    )
+
+
+def _check_sides(name: str, statistic: Statistic, called: str, of: Selection, against: Selection | None) -> None:
+    where = f"{FILE.name}: {name}: {called}"
+    if statistic.compares != (against is not None):
+        raise InputError(f"{where} {'needs' if statistic.compares else 'does not take'} curves to hold them `against`")
+    if statistic.several and len(of.series) < 2:
+        raise InputError(f"{where} needs several series, not {of.series[0]!r} alone")
+    if statistic.paired and against is not None and len(of.series) != len(against.series):
+        raise InputError(f"{where} compares series one by one: {len(of.series)} and {len(against.series)} are given")
+
+
+def _selection(entry: Mapping[str, Any], where: str) -> Selection:
+    try:
+        panels = {panel.name: panel for panel in figure(entry["figure"]).panels}
+    except InputError as error:
+        raise InputError(f"{FILE.name}: {where}: {error}") from None
+    _known(entry["panel"], f"panel of {entry['figure']}", list(panels), where)
+    given = entry["series"]
+    series = tuple(given) if isinstance(given, list) else (given,)
+    for one in series:
+        if not has_series(panels[entry["panel"]], one):
+            known = [source.series for source in panels[entry["panel"]].sources]
+            raise InputError(f"{FILE.name}: {where}: {unknown(one, 'series of ' + entry['panel'], known)}")
+    return Selection(entry["figure"], entry["panel"], series, _positions(entry.get("x"), where))
+
+
+def _positions(x: Any, where: str) -> tuple[float, float] | Literal["last"] | None:
+    if x is None or x == "last":
+        return x
+    low, high = x if isinstance(x, list) else (x, x)
+    if low > high:
+        raise InputError(f"{FILE.name}: {where}: x from {low:g} to {high:g}: the first is larger than the second")
+    return float(low), float(high)
+
+
+def has_series(panel: Panel, series: str) -> bool:
+    """Whether a panel has curves of that name."""
+    return panel.kind != "matrix" and any(re.fullmatch(_pattern(source), series) for source in panel.sources)
+
+
+def _pattern(source: Source) -> str:
+    """`{column}` in the name of a series stands for the values of that column that the source selects, `{layer}` for a number."""
+    chosen = {f"{{{column}}}": wanted for column, wanted in source.select if isinstance(wanted, tuple)}
+    options = {place: "|".join(re.escape(str(value)) for value in values) for place, values in chosen.items()}
+    parts = re.split(r"(\{\w+\})", source.series)
+    return "".join(f"({options.get(part, r'[0-9]+')})" if part.startswith("{") else re.escape(part) for part in parts)
+
+
+def _bound(entry: Mapping[str, Any], name: str) -> Bound:
+    ((kind, value),) = entry.items()
+    if kind == "below":
+        return Bound(high=float(value))
+    if kind == "above":
+        return Bound(low=float(value))
+    low, high = map(float, value)
+    if low >= high:
+        raise InputError(f"{FILE.name}: {name}: bound between {low:g} and {high:g}: the first must be smaller")
+    return Bound(low, high)
+
+
+def _known(name: str, kind: str, known: list[str], where: str) -> None:
+    if name not in known:
+        raise InputError(f"{FILE.name}: {where}: {unknown(name, kind, known)}")

@@ -1,0 +1,84 @@
+"""The verdict on every claim, from the tables of figures: a row of table `agreement` each."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mesaopt.agreement.claims import Claim, Claims, settings_of
+from mesaopt.agreement.claims_file import read_claims
+from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
+from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
+from mesaopt.tables import write_table
+
+
+def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str], out: Path) -> None:
+    """Judge the claims of `project`/config/claims.yaml on the figure tables in `tables` and write table `agreement` at `out`.
+
+    Claims are judged at the scales that they are meant for, and not on the figures in `without`. A table, panel or series that
+    is not there gives the verdict "not run". Prints a line that counts the verdicts. Raises `InputError` in one line for a wrong
+    claim or a damaged table.
+    """
+    judged = judge(read_claims(project), Tables(tables), scale, without)
+    write_table(judged, "agreement", out)
+    print(f"scale {scale}: {count_line(judged)}")
+
+
+def judge(claims: Claims, tables: Tables, scale: str, without: Sequence[str] = ()) -> pd.DataFrame:
+    """Table `agreement`: all claims in their order, those of other scales included."""
+    found = [_measure(claim, tables, scale, without) for claim in claims.claims]
+    corrected = holm([judgement.p if judgement else math.nan for judgement, _ in found])
+    rows = [
+        _row(claim, judgement, p, reason) for claim, (judgement, reason), p in zip(claims.claims, found, corrected, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _measure(claim: Claim, tables: Tables, scale: str, without: Sequence[str]) -> tuple[Judgement | None, str]:
+    """The judgement, or why there is none."""
+    if settings_of(scale) not in claim.scales:
+        return None, f"meant for the scale {' or '.join(claim.scales)}"
+    if left_out := [name for name in claim.figures if name in without]:
+        return None, f"{' and '.join(left_out)} left out (agreement_without)"
+    try:
+        values = values_by_seed(claim, tables)
+    except NotMeasured as missing:
+        return None, str(missing)
+    return judge_values(list(values.values()), claim.bound, claim.measured.scale), ""
+
+
+def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str) -> dict[str, Any]:
+    measured = judgement or Judgement(0, math.nan)
+    return {
+        "claim": claim.name,
+        "topic": claim.topic,
+        "sentence": claim.sentence,
+        "source": claim.source,
+        "figures": " ".join(claim.figures),
+        "statistic": claim.statistic,
+        "seeds": measured.seeds,
+        "estimate": measured.estimate,
+        "low": measured.low,
+        "high": measured.high,
+        "bound_low": _finite(claim.bound.low),
+        "bound_high": _finite(claim.bound.high),
+        "published": claim.published.value if claim.published else math.nan,
+        "p": measured.p,
+        "p_family": p_family,
+        "verdict": measured.verdict(measured.p) if judgement else NOT_RUN,
+        "verdict_family": measured.verdict(p_family) if judgement else NOT_RUN,
+        "reason": reason,
+    }
+
+
+def _finite(edge: float) -> float:
+    return edge if math.isfinite(edge) else math.nan
+
+
+def count_line(judged: pd.DataFrame) -> str:
+    """How many claims got which verdict, in one line."""
+    counts = judged["verdict"].value_counts()
+    given = [f"{verdict} {counts[verdict]}" for verdict in VERDICTS if verdict in counts.index]
+    return f"{len(judged)} claims - {', '.join(given)}"

@@ -1,0 +1,184 @@
+"""The page on agreement, in Markdown: what was reproduced, what was not, and what is thought of it."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
+from mesaopt.agreement.claims_file import read_claims
+from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW
+from mesaopt.agreement.judge import count_line
+from mesaopt.tables import atomic_path, read_table
+
+METHOD = """\
+How this was judged: every claim is one statistic of the values behind a figure, computed for each training seed on its own. Its
+estimate is the mean over training seeds (of ratios, of their logarithms), its interval the 95 % interval of Student's t. A claim
+*holds* when the whole interval is on the right side of its bound, *fails* when the whole interval is on the wrong side, and is
+*undecided* in between; one training seed has no interval and decides nothing. *With all claims* is the verdict that remains when
+the error of 5 % is shared among all claims (Holm's correction). Hand-written algorithms are learned once, with the first seed,
+and scored on every seed's sequences. Bounds, statistics and sources: `config/claims.yaml`."""
+#: a row of table `agreement`, its columns as attributes
+Row = Any
+
+
+def page_stage(project: Path, agreement: Path, curves: Path | None, scale: str, out: Path) -> None:
+    """Write the page on the tables `agreement` and, where there is one, `curves`. Raises `InputError` in one line."""
+    compared = None if curves is None else read_table(curves, "curves")
+    text = page(read_claims(project), read_table(agreement, "agreement"), compared, scale)
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, scale: str) -> str:
+    """Markdown: summary, a section per topic, published curves, edits of bounds."""
+    rows: dict[str, Row] = {str(row.claim): row for row in judged.itertuples()}
+    parts = [
+        "# Agreement with the paper",
+        f"Made by `snakemake agreement` from the tables of the scale `{scale}`; do not edit.",
+        "## In short",
+        f"{count_line(judged)}.",
+        _summary(claims, list(rows.values())),
+        METHOD,
+        *(part for topic in claims.topics for part in _topic(claims, topic, rows)),
+        *_curves(curves),
+        *_not_run(rows),
+        *_changes(claims),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(claims: Claims, rows: list[Row]) -> str:
+    lines = [_line_of_topic(topic, [row for row in rows if row.topic == name]) for name, topic in claims.topics.items()]
+    return "\n".join(lines)
+
+
+def _line_of_topic(topic: Topic, rows: list[Row]) -> str:
+    """What the verdicts of one topic amount to, and what is thought of that."""
+    counts = Counter(row.verdict for row in rows)
+    rest, judged = counts[NOT_RUN], len(rows) - counts[NOT_RUN]
+    if not judged:
+        return f"- **{topic.title}**: not run."
+    found = outcome(counts)
+    words = [_all(judged)] if found == "reproduced" else _how_many(counts, judged)
+    words += [f"{rest} of {len(rows)} claims not run"] if rest else []
+    so_far = ", as far as it was judged" if rest else ""
+    view = f" {topic.views[found]}" if found in topic.views else ""
+    return f"- **{topic.title}**: {OUTCOMES[found]}{so_far} ({', '.join(words)}).{view}"
+
+
+def outcome(counts: Mapping[str, int]) -> str:
+    """One of `OUTCOMES`, from how often each verdict was given."""
+    judged = sum(counts.values()) - counts.get(NOT_RUN, 0)
+    holds, fails = counts.get(HOLDS, 0), counts.get(FAILS, 0)
+    if holds == judged:
+        return "reproduced"
+    return "in_part" if holds else "not_reproduced" if fails == judged else "undecided"
+
+
+def _how_many(counts: Mapping[str, int], judged: int) -> list[str]:
+    holds, fails = counts[HOLDS], counts[FAILS]
+    parts = {"fail": fails, "undecided": judged - holds - fails}
+    return [f"{holds} of {judged} claims judged hold", *(f"{count} {name}" for name, count in parts.items() if count)]
+
+
+def _all(judged: int) -> str:
+    return "the one claim judged holds" if judged == 1 else f"all {judged} claims judged hold"
+
+
+def _topic(claims: Claims, topic: str, rows: Mapping[str, Row]) -> list[str]:
+    mine = [claim for claim in claims.claims if claim.topic == topic and rows[claim.name].verdict != NOT_RUN]
+    if not mine:
+        return []
+    header = (
+        "| claim | where | ours (95 %) | bound | paper | seeds | verdict | with all claims |\n|---|---|---|---|---|---|---|---|"
+    )
+    table = "\n".join([header, *(_line(claim, rows[claim.name]) for claim in mine)])
+    return [f"## {claims.topics[topic].title}", table, *_views(mine, rows)]
+
+
+def _line(claim: Claim, row: Row) -> str:
+    verdict = row.verdict if row.verdict == HOLDS else f"**{row.verdict}**"
+    cells = [claim.sentence, claim.source, estimate(row), bound(row), number(row.published), str(row.seeds), verdict]
+    return f"| {' | '.join(cell.replace('|', '/') for cell in [*cells, row.verdict_family])} |"
+
+
+def _views(claims: list[Claim], rows: Mapping[str, Row]) -> list[str]:
+    """What is thought of single verdicts; of failures without a comment, the fact."""
+    lines = []
+    for claim in claims:
+        verdict = rows[claim.name].verdict
+        view = claim.views.get(verdict) or (_beyond(rows[claim.name]) if verdict == FAILS else "")
+        if view:
+            lines.append(f"- *{claim.sentence}* {verdict.capitalize()}. {view}")
+    return ["\n".join(lines)] if lines else []
+
+
+def _beyond(row: Row) -> str:
+    """By how much a claim fails, and what the published numbers say."""
+    edge = row.bound_high if row.estimate > row.bound_high else row.bound_low
+    inside = not (row.published > row.bound_high or row.published < row.bound_low)
+    published = (
+        "" if math.isnan(row.published) else f"; the published {number(row.published)} would {'hold' if inside else 'fail'}"
+    )
+    return f"Ours is {measured(row.estimate)} where {number(edge)} is the bound{published}."
+
+
+def _curves(curves: pd.DataFrame | None) -> list[str]:
+    if curves is None:
+        return []
+    head = "| figure | panel | curve | points | within | largest gap | at |\n|---|---|---|---|---|---|---|"
+    lines = [
+        f"| {row.figure} | {row.panel} | {row.series} | {row.points} | {row.within:.0%} | {row.largest_gap:+.1%} | {row.at:g} |"
+        for row in curves.itertuples()
+    ]
+    text = (
+        "Of each published curve: the share of points within two standard deviations of ours (over training seeds) or 10 %,"
+        " whichever is more, and the largest gap (ours against the published value) and where it is. The published numbers"
+        " themselves are not part of this repository."
+    )
+    return ["## Published curves", text, "\n".join([head, *lines])]
+
+
+def _not_run(rows: Mapping[str, Row]) -> list[str]:
+    missing = [row for row in rows.values() if row.verdict == NOT_RUN]
+    if not missing:
+        return []
+    reasons = dict.fromkeys(row.reason for row in missing)
+    lines = [f"- {reason}: {'; '.join(f'`{row.claim}`' for row in missing if row.reason == reason)}" for reason in reasons]
+    return ["## Not run", "\n".join(lines)]
+
+
+def _changes(claims: Claims) -> list[str]:
+    if not claims.changes:
+        return ["## Changes of bounds", "None since the first evaluation."]
+    lines = [f"- {change.date}, `{change.claim}`: {change.what}. {change.why}" for change in claims.changes]
+    return ["## Changes of bounds", "\n".join(lines)]
+
+
+def number(value: float) -> str:
+    """Three significant digits, without zeros at the end; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
+
+
+def measured(value: float, digits: int = 3) -> str:
+    """That many significant digits, with zeros at the end."""
+    return "" if math.isnan(value) else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
+def estimate(row: Row) -> str:
+    """Estimate and interval."""
+    if row.verdict in (NOT_RUN, TOO_FEW) or math.isnan(row.low):
+        return measured(row.estimate)
+    return f"{measured(row.estimate)} ({measured(row.low)} to {measured(row.high)})"
+
+
+def bound(row: Row) -> str:
+    """The bound in words."""
+    low, high = row.bound_low, row.bound_high
+    if math.isnan(low):
+        return f"below {number(high)}"
+    return f"above {number(low)}" if math.isnan(high) else f"{number(low)} to {number(high)}"

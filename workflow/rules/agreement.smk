@@ -1,0 +1,144 @@
+# Is this what the paper says? Every claim of config/claims.yaml judged on the tables of a scale, every published curve compared.
+
+
+rule judge:
+    input:
+        tables=claim_tables,
+        claims=f"{workflow.basedir}/config/claims.yaml",
+    output:
+        agreement="results/{any_scale}/agreement.parquet",
+    log:
+        "results/{any_scale}/logs/agreement/judge.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        project=workflow.basedir,
+        without=config["agreement_without"],
+        code=fingerprint("mesaopt.agreement.judge"),
+    shell:
+        "python -m mesaopt judge --project {params.project:q} --tables results/{wildcards.any_scale}/tables"
+        " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
+
+
+rule agreement_page:
+    input:
+        agreement=rules.judge.output.agreement,
+        curves=comparison_of_curves,
+        claims=f"{workflow.basedir}/config/claims.yaml",
+    output:
+        page=report(
+            "results/{any_scale}/agreement.md",
+            caption="../report/agreement.rst",
+            category="Agreement",
+            labels={"what": "in words", "scale": "{any_scale}"},
+        ),
+    log:
+        "results/{any_scale}/logs/agreement/page.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        project=workflow.basedir,
+        curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
+        code=fingerprint("mesaopt.agreement.page"),
+    shell:
+        "python -m mesaopt agreement-page --project {params.project:q} --agreement {input.agreement} {params.curves}"
+        " --scale {wildcards.any_scale} --out {output.page} > {log} 2>&1"
+
+
+rule draw_agreement:
+    input:
+        agreement=rules.judge.output.agreement,
+        claims=f"{workflow.basedir}/config/claims.yaml",
+    output:
+        report(
+            "results/{any_scale}/figures/agreement.{format}",
+            caption="../report/agreement.rst",
+            category="Agreement",
+            labels={"what": "every claim", "scale": "{any_scale}"},
+        ),
+    log:
+        "results/{any_scale}/logs/agreement/draw.{format}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        project=workflow.basedir,
+        style=json.dumps(config["style"], sort_keys=True),
+        code=fingerprint("mesaopt.agreement.draw"),
+    shell:
+        "python -m mesaopt draw-agreement --project {params.project:q} --agreement {input.agreement}"
+        " --scale {wildcards.any_scale} --style {params.style:q} --out {output} > {log} 2>&1"
+
+
+# Without published tables there is no such rule, so that a comparison that ships with the project stays as it is.
+if PUBLISHED:
+
+    rule compare_curves:
+        input:
+            tables=compared_tables,
+            published=sorted(map(str, Path(PUBLISHED).glob("*.csv"))),
+            mapping=f"{workflow.basedir}/config/published.yaml",
+        output:
+            curves="results/{any_scale}/curves.parquet",
+        log:
+            "results/{any_scale}/logs/agreement/curves.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            project=workflow.basedir,
+            published=PUBLISHED,
+            code=fingerprint("mesaopt.agreement.curves"),
+        shell:
+            "python -m mesaopt compare-curves --project {params.project:q} --tables results/{wildcards.any_scale}/tables"
+            " --published {params.published:q} --out {output.curves} 2>&1 | tee {log}"
+
+    rule overlay:
+        input:
+            table=lambda wildcards: f"results/{wildcards.any_scale}/tables/{wildcards.figure}.parquet",
+            published=sorted(map(str, Path(PUBLISHED).glob("*.csv"))),
+            mapping=f"{workflow.basedir}/config/published.yaml",
+        output:
+            report(
+                "results/{any_scale}/figures/agreement/{figure}.{format}",
+                caption="../report/overlay.rst",
+                category="Agreement",
+                labels={"what": "{figure}, published curves", "scale": "{any_scale}"},
+            ),
+        log:
+            "results/{any_scale}/logs/agreement/{figure}.{format}.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            project=workflow.basedir,
+            published=PUBLISHED,
+            style=json.dumps(config["style"], sort_keys=True),
+            code=fingerprint("mesaopt.agreement.overlay"),
+        shell:
+            "python -m mesaopt overlay --project {params.project:q} --figure {wildcards.figure} --table {input.table}"
+            " --published {params.published:q} --style {params.style:q} --out {output} > {log} 2>&1"
+
+
+rule agreement:
+    """Every claim judged, in a table, in words and in a figure, and every published curve compared."""
+    input:
+        f"results/{SCALE}/agreement.md",
+        f"results/{SCALE}/agreement.parquet",
+        expand("figures/agreement.{format}", format=config["formats"]),
+        lambda wildcards: expand("figures/agreement/{figure}.{format}", figure=compared_figures(SCALE), format=config["formats"]),
+
+
+rule write_page:
+    """The page that ships with the project, from the recorded tables."""
+    input:
+        "results/recorded/agreement.md",
+    log:
+        "results/recorded/logs/agreement/write_page.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    shell:
+        "cp {input} docs/agreement.md 2> {log}"
