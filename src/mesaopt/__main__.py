@@ -16,6 +16,7 @@ from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
 from mesaopt.files_of_stages import results_read, say_where_from
 from mesaopt.spec import Task, Theory
+from mesaopt.threads import one_thread
 
 
 def _text(value: str) -> str:
@@ -162,9 +163,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; returns the exit status: 0, 1 for anything wrong with the input, 130 when interrupted."""
-    # one thread a job: the workflow fills the cores with jobs, and threads beyond the cores slow everything down
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    one_thread(os.environ)
     try:
         args = parser().parse_args(arguments)
         for path in results_read(args):
