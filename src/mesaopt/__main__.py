@@ -17,6 +17,7 @@ from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
 from mesaopt.files_of_stages import results_read, say_where_from
 from mesaopt.spec import Task, Theory
+from mesaopt.threads import one_thread
 
 
 def _text(value: str) -> str:
@@ -211,9 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 0, 1 for anything wrong with the input, and 130 when interrupted. All arguments are checked before the first stage.
     """
-    # one thread a job: the workflow fills the cores with jobs, and threads beyond the cores slow everything down
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    one_thread(os.environ)
     try:
         for args in list(_stages(sys.argv[1:] if arguments is None else arguments)):
             for path in results_read(args):

@@ -18,16 +18,10 @@ from typing import Any
 from mesaopt.errors import InputError
 from mesaopt.spec import Run
 from mesaopt.stopping import StopRequest
+from mesaopt.threads import one_thread
 
-#: read at the start of a process: one thread each, and freed memory is kept, or every step would page it in anew
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-}
+#: read at the start of a process: freed memory is kept, or every step would page it in anew
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
 
@@ -123,8 +117,10 @@ def _start(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any], dr
     }
     sources = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": path}
+    one_thread(environment)
     command = [sys.executable, "-m", "mesaopt.pack", json.dumps(content)]
-    return subprocess.Popen(command, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path}, preexec_fn=_die_with_parent())
+    return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent())
 
 
 def _die_with_parent() -> Callable[[], None] | None:
