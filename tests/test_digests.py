@@ -14,7 +14,7 @@ from mesaopt.errors import InputError
 from mesaopt.models.weights import save_weights
 from mesaopt.tables import read_table, write_table
 
-FRAME = pd.DataFrame({"predictor": ["GD-1"] * 5, "t": range(1, 6), "mse": [0.5, 0.25, 0.125, 0.0625, 0.03125]})
+FRAME = pd.DataFrame({"predictor": ["GD-1"] * 5, "batch": 0, "t": range(1, 6), "mse": [0.5, 0.25, 0.125, 0.0625, 0.03125]})
 CALMLY = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
