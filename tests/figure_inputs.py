@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mesaopt.figures.controls import BATCHES, STATISTICS
+from mesaopt.figures.controls import STATISTICS
 from mesaopt.figures.registry import FIGURES, inputs
 from mesaopt.tables import write_table
 
 SEEDS = (1, 11)
 N_OBS, LAYERS, POSITIONS = 3, 6, 12
+BATCHES = (1, 2, 3, 4, 5)
 
 
 def write_results(folder: Path, seeds: tuple[int, ...] = SEEDS, only: str | None = None) -> Path:
@@ -65,7 +66,9 @@ def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
         for name, factor in (("trained", 1.0), ("interpolation", 1.01))
     ]
     flat = pd.DataFrame({"predictor": "compressed", "step": history["step"], "test_loss": 0.92})
-    return pd.concat([*frames, flat], ignore_index=True)
+    mean = pd.concat([*frames, flat], ignore_index=True).assign(batch=0)
+    single = [mean.assign(batch=batch, test_loss=mean["test_loss"] + offset) for batch, offset in ((1, 0.01), (2, -0.01))]
+    return pd.concat([mean, *single], ignore_index=True)
 
 
 def _probes(rng: np.random.Generator) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def test_curve_values_are_those_of_the_files(results):
         own = loss[loss["batch"] == 0]
         np.testing.assert_array_equal(drawn["x"], own["t"])
         np.testing.assert_array_equal(drawn["y"], own["mse"])
-    flat = table[table["series"] == "Proposition 1"]
+    flat = table[(table["panel"] == "training_loss_1") & (table["series"] == "Proposition 1")]
     assert set(flat["y"]) == {0.92} and flat["value"].isna().all()
 
 
@@ -135,6 +135,16 @@ def test_test_batches_are_cells_of_position_and_batch(results):
         assert row.value == loss[(row.y, row.x)]
     of_probes = table[table["panel"] == "target_probe_test_batches"]
     assert set(of_probes["seed"]) == {SEEDS[0]} and len(of_probes) == (LAYERS + 1) * 5 * POSITIONS
+
+
+def test_losses_along_a_training_are_on_the_page_as_means_and_in_the_table_batch_by_batch(results):
+    table = gather("fig3", results, SEEDS)
+    single = table[table["panel"] == "training_loss_6_test_batches"]
+    assert set(single["series"]) == {"LSA-6", "Interpolation-6", "CompressedAlg-6"} and set(single["seed"]) == {SEEDS[0]}
+    mean = single[single["series"] == "Interpolation-6"].groupby("x")["value"].mean()
+    drawn = table.query("panel == 'training_loss_6' and series == 'Interpolation-6' and seed == @SEEDS[0]")
+    np.testing.assert_allclose(mean, drawn.set_index("x")["y"], rtol=1e-12)
+    assert single.groupby(["series", "x"]).size().eq(2).all()
 
 
 def test_statistics_of_products_are_cells_of_layer_and_head(results):

@@ -80,6 +80,10 @@ def test_models_and_algorithms_are_written_as_the_same_table(tmp_path):
             assert rows["mse"].to_numpy() == pytest.approx(naive_loss(predictor, batches[number]).numpy(), rel=1e-5)
 
 
+def test_shared_batches_are_as_large_as_published_and_no_larger_than_the_own_one():
+    assert [len(next(iter(shared_batches(TASK, own)))[1]) for own in (12, 256, 2048)] == [12, 256, 256]
+
+
 def test_shared_batches_are_other_sequences_each_and_the_same_for_all(tmp_path):
     batches = dict(shared_batches(TASK, 12))
     assert list(batches) == [1, 2, 3, 4, 5]

@@ -39,7 +39,8 @@ test_loss.__test__ = False  # the quantity of that name
 def test_every_loss_is_that_of_its_model(tmp_path):
     first, snapshots = trained(tmp_path / "first", "linear"), second_training(tmp_path / "second")
     interpolate_run(first, snapshots, tmp_path / "out.parquet")
-    table = read_table(tmp_path / "out.parquet", "interpolation").pivot(index="step", columns="predictor", values="test_loss")
+    rows = read_table(tmp_path / "out.parquet", "interpolation")
+    table = rows[rows["batch"] == 0].pivot(index="step", columns="predictor", values="test_loss")
     assert table.index.tolist() == list(STEPS)
     compressed = ProductModel.from_weights(load_weights(first), MODELS["linear"], N).compress()
     for step, seed in STEPS.items():
@@ -48,6 +49,12 @@ def test_every_loss_is_that_of_its_model(tmp_path):
         assert table["trained"][step] == pytest.approx(test_loss(model_predictor(transformer("linear", seed))), rel=1e-5)
         assert table["interpolation"][step] == pytest.approx(test_loss(average(compressed, model)), rel=1e-5)
         assert table["compressed"][step] == pytest.approx(test_loss(compressed), rel=1e-5)
+        second = rows[(rows["batch"] == 2) & (rows["step"] == step)].set_index("predictor")["test_loss"]
+        batch = training_batch(run("linear").task, [11], 16, "test", 1)[0]
+        assert second["interpolation"] == pytest.approx(
+            loss_by_position(average(compressed, model), batch).mean().item(), rel=1e-5
+        )
+    assert set(rows["batch"]) == {0, 1, 2}
 
 
 def test_weights_that_are_compressed_already_interpolate_to_themselves(tmp_path):
@@ -62,7 +69,7 @@ def test_weights_that_are_compressed_already_interpolate_to_themselves(tmp_path)
     save_weights(exact, tmp_path / "weights.safetensors")
     save_weights({f"step-0/{name}": tensor for name, tensor in exact.items()}, tmp_path / "snapshots.safetensors")
     interpolate_run(tmp_path / "weights.safetensors", tmp_path / "snapshots.safetensors", tmp_path / "out.parquet")
-    losses = read_table(tmp_path / "out.parquet", "interpolation")["test_loss"]
+    losses = read_table(tmp_path / "out.parquet", "interpolation").query("batch == 0")["test_loss"]
     assert len(losses) == 3 and losses.max() - losses.min() < 1e-6 * losses.min()
 
 

@@ -1,12 +1,13 @@
 """The chain on a miniature: what runs, what runs again, and what does not (figures 1 and 13 at the smoke scale)."""
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
 
 import pytest
-from workflow_folder import planned, snakemake
+from workflow_folder import copy_workflow, planned, snakemake
 
 SMOKE = ("--config", "scale=smoke")
 FIGURES = ("figures/fig1.pdf", "figures/fig13.pdf")
@@ -117,3 +118,17 @@ def test_every_scale_has_a_complete_plan(built: Path) -> None:
     for scale in ("paper", "laptop", "smoke"):
         jobs = planned(built, "results/paper/figures/fig3.pdf" if scale == "paper" else "all", "--config", f"scale={scale}")
         assert jobs["train"] >= 20 if scale == "paper" else jobs["train"] >= 10
+
+
+@pytest.mark.parametrize("scale", ["paper", "laptop", "smoke"])
+def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_path: Path, scale: str) -> None:
+    folder, seeds = copy_workflow(tmp_path / "clone"), 5 if scale == "paper" else 2
+    config = ("--config", f"scale={scale}", "pack=1")
+    jobs = planned(folder, "figures/fig11.pdf", "figures/fig12.pdf", *config)
+    per_task = {"train": 5 * seeds, "evaluate": 5 * seeds, "extract": 2 * seeds, "probe": seeds, "learn": 2, "collect": 1}
+    assert {rule: jobs[rule] for rule in per_task} == {rule: 2 * count for rule, count in per_task.items()}
+    for task in ("contracting", "fixed_teacher"):
+        probes = f"results/{scale}/runs/{task}/lsa-d6/seed-11/probes.parquet"
+        (command,) = re.findall(r"python -m mesaopt probe .*", snakemake(folder, "-np", probes, *config))
+        assert f"--parameters results/{scale}/theory/{task}/proposition2/parameters.parquet" in command
+        assert f'"inverse_lam":{1.333 if task == "contracting" else 0.001},' in command

@@ -76,7 +76,7 @@ def read_observations(path: File, split: str, width: int) -> Float[Tensor, "batc
 def _write(
     predictor: Predictor, observations: Float[Tensor, "batch time_plus_1 n_obs"], task: Task | None, name: str, out: File
 ) -> None:
-    """Loss on the given sequences and, if the `task` is known, on the shared test batches, which are as large."""
+    """Loss on the given sequences and, if the `task` is known, on the shared test batches."""
     batches = [(OWN, observations), *(shared_batches(task, len(observations)) if task else ())]
     losses = {number: loss_by_position(predictor, batch).numpy() for number, batch in batches}
     frames = [pd.DataFrame({"batch": number, "t": range(1, len(mse) + 1), "mse": mse}) for number, mse in losses.items()]

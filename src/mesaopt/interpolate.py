@@ -28,27 +28,29 @@ def read_snapshots(path: File) -> dict[int, dict[str, Tensor]]:
     return dict(sorted(steps.items()))
 
 
-def mean_loss(model: ProductModel, batches: Float[Tensor, "batches batch time_plus_1 n_obs"]) -> float:
-    """Test loss as in training: mean over t, sequences and test batches."""
-    return loss_by_position(model, batches.flatten(0, 1)).mean().item()
+def batch_losses(model: ProductModel, batches: Float[Tensor, "batches batch time_plus_1 n_obs"]) -> list[float]:
+    """Test loss as in training, the mean over t, sequences and test batches; and after it that of each batch alone."""
+    losses = [loss_by_position(model, batch).mean().item() for batch in batches]
+    return [sum(losses) / len(losses), *losses]
 
 
 def interpolate_run(extracted: File, snapshots: File, out: File) -> None:
     """Write table `interpolation`: test loss at every snapshot of the second training for `trained` products, `compressed` ones
-    of the first training (the same at every step), and their `interpolation` half way.
+    of the first training (the same at every step), and their `interpolation` half way; over all test batches and on each.
 
     Each file has its spec.json beside it. Raises `InputError` when files are missing or the models differ in shape.
     """
     (first, _), (second, seed) = read_run(extracted), read_run(snapshots)
     compressed = ProductModel.from_weights(load_weights(extracted), first.model, first.task.n_obs).compress()
     batches = fixed_test_batches(second, [seed])[:, 0]
-    compressed_loss = mean_loss(compressed, batches)
-    rows: list[tuple[str, int, float]] = []
+    of_compressed = batch_losses(compressed, batches)
+    rows: list[tuple[str, int, int, float]] = []
     for step, weights in read_snapshots(snapshots).items():
         trained = ProductModel.from_weights(weights, second.model, second.task.n_obs)
-        rows += [
-            ("trained", step, mean_loss(trained, batches)),
-            ("interpolation", step, mean_loss(average(compressed, trained), batches)),
-            ("compressed", step, compressed_loss),
-        ]
-    write_table(pd.DataFrame(rows, columns=["predictor", "step", "test_loss"]), "interpolation", out)
+        losses = {
+            "trained": batch_losses(trained, batches),
+            "interpolation": batch_losses(average(compressed, trained), batches),
+            "compressed": of_compressed,
+        }
+        rows += [(name, batch, step, loss) for name, values in losses.items() for batch, loss in enumerate(values)]
+    write_table(pd.DataFrame(rows, columns=["predictor", "batch", "step", "test_loss"]), "interpolation", out)

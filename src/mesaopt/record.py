@@ -16,7 +16,7 @@ from mesaopt.tables import atomic_path, read_table
 
 
 def record(results: Path, recorded: Path) -> None:
-    """Copy every finished figure table of `results` with its provenance, and the comparison with published curves if there is one.
+    """Copy every finished figure table of `results` with its provenance, and the comparison with published curves.
 
     Says in one line what each figure's state is. Verdicts on claims are not copied: they are judged anew on what is recorded.
 

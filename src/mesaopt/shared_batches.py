@@ -14,13 +14,17 @@ from mesaopt.data.sequences import generate
 from mesaopt.spec import Task
 
 TEST_BATCHES = 5
+#: sequences of a batch, as published
+LARGEST = 256
 #: the number of the batch that is each seed's own: its evaluation sequences
 OWN = 0
 
 
-def shared_batches(task: Task, size: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
-    """Number (from 1) and sequences of each of the five batches: a function of task and size alone, drawn from a stream that
-    trainings and evaluation files do not use.
+def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
+    """Number (from 1) and sequences of each of five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
+
+    They are drawn from a stream that trainings and evaluation files do not use.
     """
     for number in range(1, TEST_BATCHES + 1):
-        yield number, generate(task, size, generator(0, "shared_test_batches", number)).observations
+        drawn = generate(task, min(own, LARGEST), generator(0, "shared_test_batches", number))
+        yield number, drawn.observations

@@ -42,8 +42,9 @@ TABLES: dict[str, dict[str, str]] = {
         "statistic": "string",
         "value": "float64",
     },
-    # test loss along a second training run: predictor is trained, interpolation or compressed
-    "interpolation": {"predictor": "string", "step": "int32", "test_loss": "float64"},
+    # test loss along a second training run: predictor is trained, interpolation or compressed; batch 0: mean over the training's
+    # test batches, 1, 2, ...: each of them
+    "interpolation": {"predictor": "string", "batch": "int32", "step": "int32", "test_loss": "float64"},
     # linear probes: layer 0 is the input; model is trained or untrained; split is in_sample or held_out; batch as in `loss`;
     # mse in the unit of `loss`; r2 mean over channels
     "probes": {
@@ -125,8 +126,11 @@ def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -
     expected = _columns(table, list(frame.columns))
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in expected.items()])
     content = pa.Table.from_pandas(frame[list(expected)], schema=schema, preserve_index=False).replace_schema_metadata(None)
+    # measured numbers repeat no value, but their first bytes
+    streams = [name for name, kind in expected.items() if kind.startswith("float")]
+    others = [name for name in expected if name not in streams]
     with atomic_path(path) as temporary:
-        pq.write_table(content, temporary, compression="zstd")
+        pq.write_table(content, temporary, compression="zstd", use_dictionary=others, use_byte_stream_split=streams)
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:

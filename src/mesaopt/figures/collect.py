@@ -67,12 +67,19 @@ def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFr
 def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
     chosen_rows = pd.Series(True, index=frame.index)
     for column, wanted in source.select:
-        options = [frame[column].max()] if wanted == "last" else wanted if isinstance(wanted, tuple) else [wanted]
-        chosen_rows &= frame[column].isin(options)
+        chosen_rows &= _matching(frame[column], wanted)
     if not chosen_rows.any():
         wanted_rows = ", ".join(f"{column} {value}" for column, value in source.select)
         raise InputError(f"{path}: no rows with {wanted_rows}, which the figure shows")
     return frame[chosen_rows]
+
+
+def _matching(column: pd.Series, wanted: str | int | tuple[str, ...]) -> pd.Series:
+    if wanted == "nonzero":
+        return column != 0
+    if wanted == "last":
+        return column == column.max()
+    return column.isin(wanted if isinstance(wanted, tuple) else (wanted,))
 
 
 def _series(frame: pd.DataFrame, series: str) -> pd.Series:

@@ -20,6 +20,10 @@ ONE_LAYER_SLOTS = Slots((FUTURE, "empty", STATE, PAST), (0, 1, 2, 3), means=True
 USED_SLOTS = Slots(ONE_LAYER_SLOTS.labels, (0, 2, 3))
 
 
+#: loss on the sequences of the seed itself
+_OWN = (("batch", 0),)
+
+
 def run_file(run: str, name: str) -> str:
     """Path of a table of a run, relative to results/{scale}/."""
     return f"runs/{run}/seed-{{seed}}/{name}.parquet"
@@ -29,14 +33,11 @@ def _trained(run: str) -> Source:
     return Source(label(run), run_file(run, "history"), "history", "step", "test_loss")
 
 
-def _along(series: str, run: str, predictor: str) -> Source:
-    select = (("predictor", predictor),)
+def along(series: str, run: str, predictor: str) -> Source:
+    """Test loss of one of the three predictors that are followed along the training `run`."""
+    select = (("predictor", predictor), *_OWN)
     behind = (run.replace("-second", "-extract"),)
     return Source(series, run_file(run, "interpolation"), "interpolation", "step", "test_loss", select=select, behind=behind)
-
-
-#: loss on the sequences of the seed itself
-_OWN = (("batch", 0),)
 
 
 def _by_position(run: str) -> Source:
@@ -52,8 +53,8 @@ def training(letter: str, depth: int, compressed: str, until: int) -> Panel:
     second = f"linear/lsa-d{depth}-second"
     sources = (
         _trained(second),
-        _along(f"Interpolation-{depth}", second, "interpolation"),
-        _along(compressed, second, "compressed"),
+        along(f"Interpolation-{depth}", second, "interpolation"),
+        along(compressed, second, "compressed"),
         _trained("linear/mesa-d1"),
     )
     title = "Training, one layer" if depth == 1 else f"Training, {depth} layers"

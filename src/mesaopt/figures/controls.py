@@ -7,12 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import product
 
-from mesaopt.figures.contents import run_file
+from mesaopt.figures.contents import along, run_file
 from mesaopt.figures.names import label
 from mesaopt.figures.parts import Panel, Seeds, Source
 
-#: the batches that all seeds share; batch 0 are the sequences of the seed itself
-BATCHES = (1, 2, 3, 4, 5)
 #: statistics of a weight product; extract.py says what each one is
 STATISTICS = (
     "max_abs",
@@ -26,18 +24,28 @@ STATISTICS = (
 )
 
 
-def _other_rows(source: Source, **wanted: str | int | tuple[int, ...]) -> Source:
+def _other_rows(source: Source, **wanted: str) -> Source:
     """The source with other values wanted of columns that it selects by."""
     return dataclasses.replace(source, select=tuple((column, wanted.get(column, value)) for column, value in source.select))
 
 
 def on_test_batches(panel: Panel, seeds: Seeds = "all") -> Panel:
-    """The values of `panel` on each of five batches of sequences that all seeds share, as cells: x is t, y the batch.
+    """The values of `panel` on each of several test batches, as cells: x as in the panel, y the batch.
 
-    So training seeds and test batches are crossed, and the spread over one can be had with the other fixed.
+    Those of losses and errors by position are shared by all seeds. So training seeds and test batches are crossed, and the spread
+    over one can be had with the other fixed.
     """
-    sources = (dataclasses.replace(_other_rows(source, batch=BATCHES), y="batch", value="mse") for source in panel.sources)
+    sources = (dataclasses.replace(_other_rows(source, batch="nonzero"), y="batch", value=source.y) for source in panel.sources)
     return Panel(f"{panel.name}_test_batches", "table", panel.title, tuple(sources), seeds=seeds)
+
+
+def training_on_test_batches(panel: Panel, depth: int) -> Panel:
+    """The same for the training that `panel` follows, without the mesa-layer; the batches are the training's own, ten at the
+    paper's settings, and the curves of `panel` are their means.
+    """
+    run = f"linear/lsa-d{depth}-second"
+    followed = (along(label(run), run, "trained"), *(source for source in panel.sources if source.table == "interpolation"))
+    return on_test_batches(dataclasses.replace(panel, sources=followed), "first")
 
 
 def probe_controls(panels: Sequence[Panel]) -> tuple[Panel, ...]:

@@ -14,8 +14,8 @@ class Source:
 
     `path` is relative to results/{scale}/ and holds `{seed}` unless all seeds share the file; `table` names the kind of table
     there (tables.TABLES). Curves have their values in `y`; where `value` names a column, `x` and `y` are its coordinates. Rows
-    are those where every column of `select` has the given value, one of several, or its largest one for "last". `behind` names
-    further runs that the file was computed from.
+    are those where every column of `select` has the given value, one of several, its largest one for "last", or any but 0 for
+    "nonzero". `behind` names further runs that the file was computed from.
     """
 
     series: str
@@ -24,7 +24,7 @@ class Source:
     x: str = "t"
     y: str = "mse"
     value: str = ""
-    select: tuple[tuple[str, str | int | tuple[str, ...] | tuple[int, ...]], ...] = ()
+    select: tuple[tuple[str, str | int | tuple[str, ...]], ...] = ()
     behind: tuple[str, ...] = ()
 
 

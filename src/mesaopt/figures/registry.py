@@ -38,7 +38,8 @@ def _fig2() -> Figure:
     heads = [contents.weights("linear/lsa-d1-weights", contents.USED_SLOTS, 1, h, p) for h, p in product((1, 2), ("QK", "OV"))]
     curves = (contents.training("B", 1, "Proposition 1", 1300), contents.positions_one_layer("C"))
     structure = (*controls.structure("linear/lsa-d1-weights", "first"), *controls.structure("linear/lsa-d1"))
-    beside = (controls.on_test_batches(curves[1]), *structure, controls.eta(), controls.eta_large_batches())
+    spread = (controls.training_on_test_batches(curves[0], 1), controls.on_test_batches(curves[1]))
+    beside = (*spread, *structure, controls.eta(), controls.eta_large_batches())
     panels = (*_lettered(heads, "A"), *curves, *beside)
     below = tuple(panel.name for panel in curves for _ in range(2))
     layout = (*_grid(heads, 4), below)
@@ -48,8 +49,8 @@ def _fig2() -> Figure:
 def _fig3() -> Figure:
     curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
     structure = (*controls.structure("linear/lsa-d6"), *controls.structure("linear/lsa-d6-extract"))
-    beside = (contents.positions_published_form(), controls.on_test_batches(curves[1]), *structure)
-    panels = (*curves, *_probes("C", "D"), *beside)
+    spread = (controls.training_on_test_batches(curves[0], 6), controls.on_test_batches(curves[1]))
+    panels = (*curves, *_probes("C", "D"), contents.positions_published_form(), *spread, *structure)
     layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
     return Figure("fig3", "Deep linear self-attention", panels, layout, 0.76)
 
@@ -95,7 +96,8 @@ def _v2_fig4() -> Figure:
         contents.positions_one_layer("C"),
         contents.positions_depth("D"),
     )
-    panels = (*curves, *_probes("E", "F"), *map(controls.on_test_batches, curves[2:]))
+    of_training = (controls.training_on_test_batches(panel, depth) for panel, depth in zip(curves, (1, 6), strict=False))
+    panels = (*curves, *_probes("E", "F"), *of_training, *map(controls.on_test_batches, curves[2:]))
     layout = (("training_loss_1", "training_loss_6", "mse_1"), ("mse_depth", "target_probe", "preconditioning_probe"))
     return Figure("v2/fig4", "Linear self-attention, one layer and deep", panels, layout, 0.64)
 
