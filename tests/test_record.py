@@ -5,11 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from workflow_folder import ROOT, copy_workflow, snakemake
 
 from mesaopt.errors import InputError
 from mesaopt.record import record
+from mesaopt.tables import write_table
 
 SMOKE, RECORDED = Path("results/smoke"), Path("results/recorded")
 
@@ -58,6 +60,14 @@ def test_recorded_figures_are_drawn_without_any_other_job(clone: Path) -> None:
     snakemake(clone, "figures/fig13.png", "--config", "scale=recorded")
     assert (clone / "figures/fig13.png").read_bytes().startswith(b"\x89PNG")
     assert not SMOKE.exists()
+
+
+def test_the_comparison_with_published_curves_is_recorded(clone: Path) -> None:
+    names = {"figure": "fig2", "panel": "mse_1", "series": "LSA-1", "published": "a.csv"}
+    counts = {"seeds": 5, "points": 50, "within": 1.0, "largest_gap": 0.01, "at": 7.0, "deviation": 0.02}
+    write_table(pd.DataFrame([names | counts]), "curves", SMOKE / "curves.parquet")
+    record(SMOKE, RECORDED)
+    assert (RECORDED / "curves.parquet").read_bytes() == (SMOKE / "curves.parquet").read_bytes()
 
 
 def test_a_changed_work_tree_is_refused(clone: Path) -> None:

@@ -16,7 +16,9 @@ from mesaopt.tables import atomic_path, read_table
 
 
 def record(results: Path, recorded: Path) -> None:
-    """Copy every finished figure table of `results` with its provenance; says in one line what each figure's state is.
+    """Copy every finished figure table of `results` with its provenance, and the comparison with published curves.
+
+    Says in one line what each figure's state is. Verdicts on claims are not copied: they are judged anew on what is recorded.
 
     Raises `InputError` when the work tree has changes (the commit would not describe what was run), when there is nothing to
     record, or when a table is damaged or was made by changed code.
@@ -25,15 +27,24 @@ def record(results: Path, recorded: Path) -> None:
     finished = [name for name in FIGURES if (results / "tables" / f"{name}.parquet").exists()]
     if not finished:
         raise InputError(f"{results}/tables holds no finished figure; run `snakemake all --config scale=paper` first")
+    if (curves := results / "curves.parquet").exists():
+        read_table(curves, "curves")
     checked = [(name, *_check(results, name)) for name in finished]
     for name, table, provenance in checked:
         for source in (table, provenance):
-            with atomic_path(recorded / source.relative_to(results)) as temporary:
-                temporary.write_bytes(source.read_bytes())
+            _copy(source, recorded / source.relative_to(results))
         print(f"{name}: recorded")
+    if curves.exists():
+        _copy(curves, recorded / curves.name)
+        print("comparison with published curves: recorded")
     for name in FIGURES:
         if name not in finished:
             print(f"{name}: not finished at paper settings, not recorded")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(source.read_bytes())
 
 
 def _refuse_changes() -> None:

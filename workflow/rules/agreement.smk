@@ -13,11 +13,10 @@ rule judge:
     conda:
         ENVIRONMENT
     params:
-        project=workflow.basedir,
         without=config["agreement_without"],
         code=fingerprint("mesaopt.agreement.judge"),
     shell:
-        "python -m mesaopt judge --project {params.project:q} --tables results/{wildcards.any_scale}/tables"
+        "python -m mesaopt judge --tables results/{wildcards.any_scale}/tables"
         " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
 
 
@@ -39,11 +38,10 @@ rule agreement_page:
     conda:
         ENVIRONMENT
     params:
-        project=workflow.basedir,
         curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
         code=fingerprint("mesaopt.agreement.page"),
     shell:
-        "python -m mesaopt agreement-page --project {params.project:q} --agreement {input.agreement} {params.curves}"
+        "python -m mesaopt agreement-page --agreement {input.agreement} {params.curves}"
         " --scale {wildcards.any_scale} --out {output.page} > {log} 2>&1"
 
 
@@ -64,11 +62,10 @@ rule draw_agreement:
     conda:
         ENVIRONMENT
     params:
-        project=workflow.basedir,
         style=json.dumps(config["style"], sort_keys=True),
         code=fingerprint("mesaopt.agreement.draw"),
     shell:
-        "python -m mesaopt draw-agreement --project {params.project:q} --agreement {input.agreement}"
+        "python -m mesaopt draw-agreement --agreement {input.agreement}"
         " --scale {wildcards.any_scale} --style {params.style:q} --out {output} > {log} 2>&1"
 
 
@@ -88,11 +85,10 @@ if PUBLISHED:
         conda:
             ENVIRONMENT
         params:
-            project=workflow.basedir,
             published=PUBLISHED,
             code=fingerprint("mesaopt.agreement.curves"),
         shell:
-            "python -m mesaopt compare-curves --project {params.project:q} --tables results/{wildcards.any_scale}/tables"
+            "python -m mesaopt compare-curves --tables results/{wildcards.any_scale}/tables"
             " --published {params.published:q} --out {output.curves} 2>&1 | tee {log}"
 
     rule overlay:
@@ -113,12 +109,11 @@ if PUBLISHED:
         conda:
             ENVIRONMENT
         params:
-            project=workflow.basedir,
             published=PUBLISHED,
             style=json.dumps(config["style"], sort_keys=True),
             code=fingerprint("mesaopt.agreement.overlay"),
         shell:
-            "python -m mesaopt overlay --project {params.project:q} --figure {wildcards.figure} --table {input.table}"
+            "python -m mesaopt overlay --figure {wildcards.figure} --table {input.table}"
             " --published {params.published:q} --style {params.style:q} --out {output} > {log} 2>&1"
 
 
