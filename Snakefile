@@ -16,6 +16,7 @@ include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/checks.smk"
+include: "workflow/rules/speed.smk"
 
 
 rule all:

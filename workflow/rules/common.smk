@@ -165,7 +165,8 @@ def figure_table(figure, suffix):
 
 
 _CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(FIGURES)})\.({'|'.join(FORMATS)})$"
-UNKNOWN_FIGURE = rf"(?!{_CLOSED})(results/[^/]+/)?figures/.+"
+_SPEED = rf"figures/speed\.({'|'.join(FORMATS)})$"
+UNKNOWN_FIGURE = rf"(?!{_CLOSED}|{_SPEED})(results/[^/]+/)?figures/.+"
 
 
 def no_such_figure(wildcards):
