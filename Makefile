@@ -22,7 +22,7 @@ lint: $(VENV)/development
 	mypy
 
 bench: $(VENV)/runtime
-	python benchmarks/training_speed.py
+	python benchmarks/training_speed.py $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

@@ -14,9 +14,11 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/agreement.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/checks.smk"
+include: "workflow/rules/speed.smk"
 
 
 rule all:

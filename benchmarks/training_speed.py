@@ -1,165 +1,121 @@
-"""Training speed, measured: `make bench`, or `python benchmarks/training_speed.py [--seconds 6] [--rounds 3]`.
+"""Training speed, measured: `make bench`, or `python benchmarks/training_speed.py [--quick] [--out TABLE.parquet]`.
 
-Each round runs every variant of every model in turn, so that all of them meet the same state of the machine. A variant runs as
-one single-threaded process per core, as the workflow would run it; steps per second add up over the processes. Data generation
-and optimiser are included. The baseline is a naive eager loop, written here on its own: whole batches, one module per head's
-projection, plain automatic differentiation, for the mesa-layer through one Sherman-Morrison update after another.
+Each round runs every implementation of every model in turn, so that all of them meet the same state of the machine. Processes of
+one measurement start together; their steps per second add up. Drawing the data and the optimiser are included. Writes a tidy
+table, and beside it a JSON with machine, commit and settings; prints the table of the README.
 """
 
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = {"LSA-1": "linear/lsa-d1", "LSA-6": "linear/lsa-d6", "Mesa-1": "linear/mesa-d1"}
-VARIANTS = ("naive", "torch", "native")
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "src"))
 
+import pandas as pd  # noqa: E402
+from growth import measure_growth  # noqa: E402
+from models import NAMES, make_run, operations  # noqa: E402
+from rounds import together  # noqa: E402
+from speed_table import speed_table  # noqa: E402
 
-def worker(variant: str, name: str, seconds: float) -> None:
-    """Train for about `seconds` and print steps per second and peak memory (MB) as JSON."""
-    import torch
+from mesaopt.pack import KEEP_MEMORY  # noqa: E402
+from mesaopt.provenance import provenance, write_json  # noqa: E402
+from mesaopt.tables import atomic_path  # noqa: E402
+from mesaopt.threads import one_thread  # noqa: E402
 
-    torch.set_num_threads(1)
-    from mesaopt import config
-    from mesaopt.experiments import resolve
-
-    experiments, scales, settings = (
-        config.read_yaml(ROOT / "config" / f"{part}.yaml") for part in ("experiments", "scales", "config")
-    )
-    run = resolve(experiments, scales, settings, "paper").run(MODELS[name])
-    step = _naive_step(run) if variant == "naive" else _project_step(run, variant)
-    for index in range(2):
-        step(index)
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or count < 2:
-        step(2 + count)
-        count += 1
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"steps_per_second": count / elapsed, "megabytes": memory}))
+JAX = HERE.parent / "build/jax-venv/bin/python"
+#: largest norm-relative difference of JAX's loss and gradients from PyTorch's, both in float32
+AGREEMENT = 1e-4
 
 
-def _project_step(run, variant: str) -> Callable[[int], None]:
-    import torch
-
-    from mesaopt import backends
-    from mesaopt.train import update
-    from mesaopt.training_state import TrainingState
-
-    torch.set_flush_denormal(True)  # as trainings do
-    state, backend = TrainingState.initial(run, [1], "cpu"), backends.choose(variant, run, "cpu")
-    return lambda index: update(run, [1], state, backend)
+def single_threaded(keeps_memory: bool = True) -> dict[str, str]:
+    """Environment of a process as the workflow starts its trainings; the naive loop leaves memory as it comes."""
+    environment = {"PYTHONPATH": str(HERE.parent / "src")} | (KEEP_MEMORY if keeps_memory else {})
+    one_thread(environment)
+    return environment
 
 
-def _naive_step(run) -> Callable[[int], None]:
-    import torch
-
-    from mesaopt.data.random import generator
-    from mesaopt.data.sequences import generate
-
-    model = _NaiveModel(run.model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=run.training.lr, weight_decay=run.training.weight_decay, foreach=False)
-
-    def step(index: int) -> None:
-        observations = generate(run.task, run.training.batch, generator(1, "train", index)).observations
-        s = observations[:, :-1]
-        previous = torch.cat([torch.zeros_like(s[:, :1]), s[:, :-1]], dim=1)
-        second = torch.zeros_like(s) if run.model.tokens == "constructed_bare" else s
-        tokens = torch.cat([torch.zeros_like(s), second, s, previous], dim=-1)
-        loss = (model(tokens) - observations[:, 1:]).square().sum() / (2 * s.shape[0] * s.shape[1])
-        optimizer.zero_grad()
-        loss.backward()
-        for parameter in model.parameters():
-            if parameter.grad is not None:  # lambda where no layer is a mesa-layer
-                parameter.grad.clamp_(-1, 1)
-        optimizer.step()
-
-    return step
+def measure(variant: str, processes: int, name: str, seconds: float) -> dict[str, Any]:
+    """One row: `processes` workers of a variant at once. A lone JAX process has all cores, several are bound to one each."""
+    job = {"variant": variant, "spec": make_run(name).to_json(), "seconds": seconds, "seeds": 1}
+    if variant == "jax":
+        cores = sorted(os.sched_getaffinity(0)) if processes > 1 else [None]
+        command, jobs, environment = [str(JAX), str(HERE / "jax_training.py")], [job | {"core": core} for core in cores], {}
+    else:
+        command, jobs = [sys.executable, str(HERE / "worker.py")], [job] * processes
+        environment = single_threaded(keeps_memory=variant != "naive")
+    found = together(command, jobs, environment)
+    shares = [one["data_seconds"] / one["seconds_per_step"] for one in found if "data_seconds" in one]
+    return {
+        "model": name,
+        "variant": variant,
+        "processes": processes,
+        "steps_per_second": sum(1 / one["seconds_per_step"] for one in found),
+        "megabytes": max(one["megabytes"] for one in found),
+        "data_share": statistics.mean(shares) if shares else None,
+    }
 
 
-def _NaiveModel(spec):
-    import torch
-    from torch import nn
-
-    def sherman_morrison(q, k, lam):
-        R = torch.eye(q.shape[-1]) * lam
-        out = []
-        for t in range(q.shape[1]):
-            u = R @ k[:, t, :, None]
-            R = R - u @ u.mT / (1 + k[:, t, None, :] @ u)
-            out.append((R @ q[:, t, :, None])[..., 0])
-        return torch.stack(out, 1)
-
-    class Naive(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            shape = (spec.d_head, spec.d_model)
-            self.weights = nn.ParameterList(
-                nn.Parameter(torch.randn(shape if part < 3 else shape[::-1]) * spec.init_std)
-                for _ in spec.layers
-                for _ in range(spec.n_heads)
-                for part in range(4)
-            )
-            self.lam = nn.Parameter(torch.ones(len(spec.layers), spec.n_heads))
-
-        def forward(self, e):
-            mask = torch.ones(e.shape[1], e.shape[1]).tril()
-            for layer, kind in enumerate(spec.layers):
-                out = 0
-                for head in range(spec.n_heads):
-                    start = 4 * (layer * spec.n_heads + head)
-                    W_Q, W_K, W_V, W_O = (self.weights[start + part] for part in range(4))
-                    q, k, v = e @ W_Q.T, e @ W_K.T, e @ W_V.T
-                    if kind == "mesa":
-                        q = sherman_morrison(q, k, self.lam[layer, head])
-                    out = out + ((q @ k.mT) * mask) @ v @ W_O.T
-                e = (e + out).clamp(-spec.clip, spec.clip)
-            return e[..., :10]
-
-    return Naive()
+def measure_peak(cores: int) -> float:
+    """Operations per second of all cores together, making nothing but fused multiply-adds."""
+    found = together([sys.executable, str(HERE / "peak.py")], [{}] * cores)
+    return sum(one["operations_per_second"] for one in found)
 
 
-def measure(variant: str, name: str, seconds: float, processes: int) -> tuple[float, float]:
-    """Steps per second of all processes together, and the largest one's peak memory in MB."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**34)} if variant != "naive" else {}
-    command = [sys.executable, __file__, "--worker", variant, name, "--seconds", str(seconds)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(processes)]
-    results = [json.loads(process.communicate()[0]) for process in running]
-    return sum(r["steps_per_second"] for r in results), max(r["megabytes"] for r in results)
+def check_jax(models: Sequence[str]) -> dict[str, float]:
+    """How far JAX's loss and gradients are from PyTorch's, by model; raises `RuntimeError` beyond `AGREEMENT`."""
+    errors = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in models:
+            file = Path(folder) / f"{name}.npz"
+            write = [sys.executable, str(HERE / "worker.py"), "--check", str(file), make_run(name).to_json()]
+            subprocess.run(write, check=True, env=os.environ | single_threaded())
+            command = [str(JAX), str(HERE / "jax_training.py"), "--check", str(file)]
+            found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            errors[name] = json.loads(found)["error"]
+            if not errors[name] < AGREEMENT:
+                raise RuntimeError(f"JAX does not train {name}: loss or gradients differ by {errors[name]:.1g}")
+    return errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "MODEL"), help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="one short round, without growth: about two minutes")
+    parser.add_argument("--rounds", type=int, help="default 3, quick 1")
+    parser.add_argument("--seconds", type=float, help="length of one measurement; default 3, quick 1")
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/speed.parquet"))
     args = parser.parse_args()
-    if args.worker:
-        worker(*args.worker, args.seconds)
-        return
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for _ in range(args.rounds):
-        for name in MODELS:
-            for variant in VARIANTS:
-                found.setdefault((name, variant), []).append(measure(variant, name, args.seconds, args.processes))
-    print(f"batch 256, T 50, {args.processes} single-threaded processes, {args.rounds} rounds of {args.seconds:g} s\n")
-    print("| model | variant | steps/s, all cores: median (range) | times naive | MB per process |")
-    print("|---|---|---|---|---|")
-    for (name, variant), rounds in found.items():
-        speeds, ratios = (
-            [speed for speed, _ in rounds],
-            [a / b for (a, _), (b, _) in zip(rounds, found[name, "naive"], strict=True)],
-        )
-        spread = f"{statistics.median(speeds):.1f} ({min(speeds):.1f} to {max(speeds):.1f})"
-        print(f"| {name} | {variant} | {spread} | {statistics.median(ratios):.1f} | {max(mb for _, mb in rounds):.0f} |")
+    rounds, seconds = args.rounds or (1 if args.quick else 3), args.seconds or (1.0 if args.quick else 3.0)
+    cores, started = len(os.sched_getaffinity(0)), time.time()
+    arms = [("naive", cores), ("torch", cores), ("native", cores), ("native", 1)]
+    arms += [("jax", 1), ("jax", cores)] if JAX.exists() else []
+    facts: dict[str, Any] = {"cores": cores, "rounds": rounds, "seconds": seconds, "load_before": os.getloadavg()[0]}
+    facts["jax_error"] = check_jax(args.models) if JAX.exists() else None
+    rows, peaks = [], []
+    for number in range(rounds):
+        peaks.append(measure_peak(cores))
+        for name in args.models:
+            for variant, processes in arms:
+                rows.append({"kind": "speed", "round": number} | measure(variant, processes, name, seconds))
+                print(f"round {number + 1}: {name} {variant} x {processes}", file=sys.stderr, flush=True)
+    if not args.quick:
+        rows += [{"kind": "growth", "round": 0} | row for row in measure_growth(single_threaded(), seconds=1.0)]
+    facts |= {"peak_operations_per_second": peaks, "operations_lsa6": operations(make_run("LSA-6"))}
+    frame = pd.DataFrame(rows)
+    with atomic_path(args.out) as temporary:
+        frame.to_parquet(temporary, index=False)
+    facts = provenance(started=started, **facts)
+    write_json(args.out.with_suffix(".json"), facts)
+    print(speed_table(frame, facts))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""No job uses more threads than it was given, whatever its environment asks for.
+"""No job uses more threads than it was given, whatever its environment asks for; none loads PyTorch without computing anything.
 
 A `sitecustomize` in every process of a stage writes down, as the process ends, how many threads it has (pools live that long) and
 how many its libraries would start.
@@ -84,6 +84,7 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
     trainers = [facts for facts in processes if "mesaopt.pack" in facts["arguments"]]
     assert len(trainers) == 3 and all("torch" in facts for facts in trainers)
     assert at_once(trainers) <= 2
+    assert ["torch" in facts for facts in processes if facts not in trainers] == [False]  # the one that waits
     assert [counts(facts) for facts in processes] == [{1}] * 4
 
 
@@ -105,6 +106,6 @@ def test_every_other_stage_has_one_thread(tmp_path):
         "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
     }
     found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
-    assert {stage: [counts(facts) for facts in processes] for stage, processes in found.items()} == {
-        stage: [{1}] for stage in found
-    }
+    assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
+    without_torch = {stage for stage, processes in found.items() if "torch" not in processes[0]}
+    assert without_torch == {"collect", "draw"}  # which have nothing to compute

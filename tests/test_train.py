@@ -17,6 +17,7 @@ from mesaopt.checkpoint import exclusive
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import DivergenceError, InputError
+from mesaopt.models.transformer import Transformer
 from mesaopt.optimizer import AdamW
 from mesaopt.progress import Progress
 from mesaopt.schedule import learning_rate
@@ -111,6 +112,20 @@ def test_micro_batches_add_up_to_the_batch(model: str, size: int):
     assert torch.allclose(TorchBackend(size).loss(transformer, tokens, targets), whole, rtol=1e-5)
     for p, expected in zip(transformer.parameters(), gradients, strict=True):
         assert (p.grad - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_long_contexts_are_split_into_smaller_micro_batches():
+    """No more pairs of positions at a time than fit, whatever the batch; a mesa-layer needs none of them in memory."""
+    sizes = {}
+    for layers in (("linear",), ("softmax", "mesa"), ("mesa",)):
+        model = Transformer(Model(layers, "constructed", 4, 1, 1, 0.1), n_obs=1)
+        seen = []
+        model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].shape[1]))
+        for length in (50, 400):
+            TorchBackend().loss(model, torch.zeros(1, 130, length, 4), torch.zeros(1, 130, length, 1))
+            sizes[layers, length] = max(seen)
+            seen.clear()
+    assert list(sizes.values()) == [64, 2, 128, 2, 128, 128]
 
 
 @pytest.mark.parametrize("model", MODELS)

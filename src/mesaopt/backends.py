@@ -15,6 +15,8 @@ from mesaopt.spec import Run
 #: sequences at a time on a CPU, so that the working set of forward and backward stays in cache; the mesa-layer's recursion works
 #: on one small matrix per sequence and head at every position, and needs more of them at a time to be worth the calls
 CPU_MICRO_BATCH, CPU_MICRO_BATCH_MESA = 64, 128
+#: most pairs of positions at a time, per head: attention over long contexts would otherwise fill the memory with scores
+CPU_PAIRS = 400_000
 
 
 @runtime_checkable
@@ -64,7 +66,7 @@ class TorchBackend:
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
         batch, time = targets.shape[1:3]
-        size = self.micro_batch or _micro_batch(model, tokens.device.type) or batch
+        size = self.micro_batch or _micro_batch(model, tokens.device.type, time) or batch
         total = targets.new_zeros(len(targets))
         for part, target in zip(tokens.split(size, dim=1), targets.split(size, dim=1), strict=True):
             losses = (model(part) - target).square().sum(dim=(1, 2, 3)) / (2 * batch * time)
@@ -74,10 +76,14 @@ class TorchBackend:
         return total
 
 
-def _micro_batch(model: Transformer, device: str) -> int | None:
+def _micro_batch(model: Transformer, device: str, time: int) -> int | None:
+    """Sequences at a time; None: all of them."""
     if device != "cpu":
         return None
-    return CPU_MICRO_BATCH_MESA if "mesa" in model.model.layers else CPU_MICRO_BATCH
+    layers = set(model.model.layers)
+    if layers == {"mesa"}:  # which works through long contexts part by part
+        return CPU_MICRO_BATCH_MESA
+    return max(1, min(CPU_MICRO_BATCH_MESA if "mesa" in layers else CPU_MICRO_BATCH, CPU_PAIRS // time**2))
 
 
 def choose(name: str, run: Run, device: str) -> Backend:

@@ -63,7 +63,8 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def _imports(module: str, sources: Path) -> set[str]:
+@functools.cache
+def _imports(module: str, sources: Path) -> frozenset[str]:
     """Modules of the package that `module` imports, with the packages that hold them."""
     path = _file(module, sources)
     assert path is not None
@@ -72,7 +73,7 @@ def _imports(module: str, sources: Path) -> set[str]:
     for name in _imported_names(_parse(path), package):
         parts = name.split(".")
         found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
-    return {name for name in found if _file(name, sources)}
+    return frozenset(name for name in found if _file(name, sources))
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:

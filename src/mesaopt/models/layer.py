@@ -1,8 +1,11 @@
 """One attention layer with its residual connection, an optional MLP, and clipping: the block a Transformer repeats."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mesaopt.models.attention import linear_attention, softmax_attention, unit_norm
 from mesaopt.models.mesa_layer import mesa_attention
@@ -62,9 +65,7 @@ class Layer(nn.Module):
     ) -> tuple[Float[Tensor, "pack batch heads time d_head"], ...]:
         """Queries, keys and values of every head, by one matrix product for all of them."""
         d_model = e.shape[-1]
-        fused = torch.stack([self.W_Q[..., :d_model], self.W_K[..., :d_model], self.W_V], dim=1)
-        qkv = _map(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
-        q, k, v = (x.transpose(2, 3) for x in qkv.unbind(3))
+        q, k, v = _Heads.apply(e, self.W_Q[..., :d_model], self.W_K[..., :d_model], self.W_V)
         if positions is not None:
             # the positions' share is the same for every sequence
             q = q + (positions @ self.W_Q[..., d_model:].mT)[:, None]
@@ -74,6 +75,32 @@ class Layer(nn.Module):
         if self.normalise == "qv":
             return unit_norm(q), k, unit_norm(v)
         return q, k, v
+
+
+class _Heads(torch.autograd.Function):
+    """Queries, keys and values (pack, batch, heads, time, d_head), each contiguous, from e and their weights.
+
+    One matrix product for all; written out because automatic differentiation would copy every head's gradient once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        fused = torch.stack(weights, dim=1)
+        ctx.save_for_backward(e, fused)
+        qkv = _map(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
+        return qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        e, fused = ctx.saved_tensors
+        grad_qkv = e.new_empty(*e.shape[:3], *fused.shape[1:4])
+        for index, grad in enumerate(grads):
+            grad_qkv[:, :, :, index] = grad.transpose(2, 3)
+        grad_qkv = grad_qkv.flatten(1, 2).flatten(2)
+        grad_e = torch.bmm(grad_qkv, fused.flatten(1, 3)).view_as(e) if ctx.needs_input_grad[0] else None
+        grad_fused = torch.bmm(grad_qkv.mT, e.flatten(1, 2)).view_as(fused)
+        return grad_e, *grad_fused.unbind(1)
 
 
 def _map(e: Float[Tensor, "pack batch time d_in"], W: Float[Tensor, "pack d_out d_in"]) -> Float[Tensor, "pack batch time d_out"]:

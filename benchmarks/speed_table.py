@@ -1,0 +1,71 @@
+"""The speed table of a measurement: `python benchmarks/speed_table.py TABLE.parquet [README.md]`, printed or written into it."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HEADER = "| model | implementation | steps/s, all cores: median (range) | times naive | times best JAX | MB per process | data |"
+
+
+def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Markdown: speeds by model and implementation, then what they are worth against the machine's peak."""
+    speed = frame[frame["kind"] == "speed"]
+    lines = [HEADER, "|---" * HEADER.count(" | ") + "|---|"]
+    for (model, variant, processes), rows in speed.groupby(["model", "variant", "processes"], sort=False):
+        own = rows.set_index("round")["steps_per_second"]
+        of_model = speed[speed["model"] == model]
+        naive = of_model[of_model["variant"] == "naive"].set_index("round")["steps_per_second"]
+        jax = of_model[of_model["variant"] == "jax"].groupby("round")["steps_per_second"].max()
+        to_jax = f"{(own / jax).median():.1f}" if len(jax) else "-"
+        name = f"{variant}, {processes} process{'es' if processes > 1 else ''}"
+        data = "-" if rows["data_share"].isna().all() else f"{100 * rows['data_share'].median():.1f} %"
+        spread = f"{own.median():.1f} ({own.min():.1f} to {own.max():.1f})"
+        ratios = f"{(own / naive).median():.1f} | {to_jax}"
+        lines.append(f"| {model} | {name} | {spread} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
+    return "\n".join([*lines, "", _peak(speed, facts), _conditions(facts)])
+
+
+def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Without LSA-6 among the models, only the peak."""
+    rows = speed[(speed["model"] == "LSA-6") & (speed["variant"] == "native") & (speed["processes"] == facts["cores"])]
+    peak = max(facts["peak_operations_per_second"]) / 1e9
+    if rows.empty:
+        return f"Peak of fused multiply-adds: {peak:.0f} GFLOP/s."
+    rate = rows.set_index("round")["steps_per_second"] * facts["operations_lsa6"]
+    shares = [rate[number] / peak for number, peak in enumerate(facts["peak_operations_per_second"])]
+    spread = f"{100 * pd.Series(shares).median():.0f} % ({100 * min(shares):.0f} to {100 * max(shares):.0f})"
+    return f"LSA-6 with the kernel: {spread} of the peak of fused multiply-adds, {peak:.0f} GFLOP/s, measured in the same rounds."
+
+
+def _conditions(facts: dict[str, Any]) -> str:
+    where = f"{facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}, {facts['finished'][:10]}"
+    load = f"load {facts['load_before']:.1f} before it"
+    return f"Batch 256, T 50; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}; {load}."
+
+
+def replace_table(readme: str, table: str) -> str:
+    """The text with this table between its marks; raises `ValueError` when it has none."""
+    changed, count = re.subn(
+        r"(<!-- speed: .*? -->\n).*?(\n<!-- end of speed -->)", rf"\g<1>{table}\g<2>", readme, flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError("no marks of the speed table")
+    return changed
+
+
+def main() -> None:
+    table = Path(sys.argv[1])
+    text = speed_table(pd.read_parquet(table), json.loads(table.with_suffix(".json").read_text()))
+    if len(sys.argv) > 2:
+        readme = Path(sys.argv[2])
+        readme.write_text(replace_table(readme.read_text(), text))
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""What `make bench` compares is the same training: the naive loop and JAX compute what the project's model computes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from models import NAMES, make_run, operations  # noqa: E402
+from naive_training import NaiveModel, naive_loss  # noqa: E402
+from speed_figure import draw  # noqa: E402
+from speed_table import replace_table, speed_table  # noqa: E402
+
+from mesaopt.backends import TorchBackend  # noqa: E402
+from mesaopt.data.sequences import training_batch  # noqa: E402
+from mesaopt.models.transformer import Transformer, initialise  # noqa: E402
+from mesaopt.train import tokens_targets  # noqa: E402
+
+JAX = BENCHMARKS.parent / "build/jax-venv/bin/python"
+
+
+def naive_twin(model: Transformer) -> NaiveModel:
+    """The naive model with the weights of the project's."""
+    naive, spec = NaiveModel(model.model, model.n_obs), model.model
+    with torch.no_grad():
+        for layer, ours in enumerate(model.layers):
+            for head in range(spec.n_heads):
+                for part, name in enumerate(("W_Q", "W_K", "W_V", "W_O")):
+                    naive.weights[4 * (layer * spec.n_heads + head) + part].copy_(getattr(ours, name)[0, head])
+        if spec.tokens == "raw":
+            naive.embedding.copy_(model.embedding[0])
+            naive.unembedding.copy_(model.unembedding[0])
+    return naive
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_naive_loop_has_the_same_loss_and_gradients(name):
+    """Norm-relative 1e-5 in float32, with weights that make every layer count."""
+    run = make_run(name, batch=4)
+    model = initialise(run.model, run.task.n_obs, [1])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        for layer in model.layers:
+            if layer.kind == "mesa":
+                layer.lam.fill_(1.0)  # where the naive model starts
+    observations = training_batch(run.task, [1], 4, "train", 0)
+    losses = TorchBackend().loss_and_gradients(model, *tokens_targets(run, observations))
+    naive = naive_twin(model)
+    loss = naive_loss(naive, observations[0])
+    loss.backward()
+    assert loss.item() == pytest.approx(losses.item(), rel=1e-5)
+    for part, name_of in enumerate(("W_Q", "W_K", "W_V", "W_O")):
+        ours = getattr(model.layers[0], name_of).grad[0, 0]
+        assert (naive.weights[part].grad - ours).norm() <= 1e-5 * ours.norm(), name_of
+
+
+@pytest.mark.skipif(not JAX.exists(), reason="benchmarks/requirements-jax.txt is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_jax_has_the_same_loss_and_gradients(name, tmp_path):
+    file = tmp_path / "check.npz"
+    subprocess.run([sys.executable, BENCHMARKS / "worker.py", "--check", file, make_run(name).to_json()], check=True)
+    found = subprocess.run([JAX, BENCHMARKS / "jax_training.py", "--check", file], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout)["error"] < 1e-4
+
+
+def test_operations_of_six_linear_layers():
+    """By hand: 256 sequences, 6 layers, 4 heads; per head 4 products of 50 x 40 x 20 and 2 of 1275 pairs x 20; three passes."""
+    assert operations(make_run("LSA-6")) == 2 * 3 * 256 * 6 * 4 * (4 * 50 * 40 * 20 + 2 * 1275 * 20)
+    with pytest.raises(ValueError, match="linear"):
+        operations(make_run("Softmax-7"))
+
+
+def test_ratios_of_the_table_are_taken_within_a_round():
+    speeds = {"naive": (1.0, 10.0), "native": (3.0, 40.0), "jax": (2.0, 10.0)}
+    columns = {"kind": "speed", "model": "LSA-6", "processes": 2, "megabytes": 100.0, "data_share": None}
+    rows = [columns | {"variant": v, "round": i, "steps_per_second": s} for v, both in speeds.items() for i, s in enumerate(both)]
+    facts = {"cores": 2, "operations_lsa6": 1.0, "peak_operations_per_second": [6.0, 50.0], "cpu": "a processor"}
+    facts |= {"commit": "0123456789abcdef", "finished": "2026-01-01", "load_before": 0.0, "rounds": 2, "seconds": 1.0}
+    table = speed_table(pd.DataFrame(rows), facts)
+    assert "| LSA-6 | native, 2 processes | 21.5 (3.0 to 40.0) | 3.5 | 2.8 | 100 | - |" in table
+    assert "65 % (50 to 80)" in table
+
+
+def test_the_readme_takes_a_table():
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    changed = replace_table(readme, "| a | new | table |")
+    assert "-->\n| a | new | table |\n<!-- end" in changed
+    assert changed.split("<!-- speed")[0] == readme.split("<!-- speed")[0]
+    assert changed.split("<!-- end of speed")[1] == readme.split("<!-- end of speed")[1]
+
+
+@pytest.mark.parametrize("growth", [True, False])
+def test_the_figure_is_drawn_with_and_without_growth(growth, tmp_path):
+    row = {"kind": "speed", "model": "LSA-6", "processes": 2, "round": 0, "megabytes": 300.0, "steps_per_second": 10.0}
+    rows = [row | {"variant": variant} for variant in ("naive", "torch", "native")]
+    sizes = [(sweep, value) for sweep in ("time", "depth", "n_state", "seeds") for value in (1, 2, 4)]
+    grown = [row | {"kind": "growth", "variant": "torch", "sweep": sweep, "value": value} for sweep, value in sizes]
+    for name in ("first.pdf", "second.pdf", "other.png"):
+        draw(pd.DataFrame(rows + grown if growth else rows), "small print", tmp_path / name)
+    assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
+    assert (tmp_path / "first.pdf").read_bytes().startswith(b"%PDF") and (tmp_path / "other.png").stat().st_size > 10_000
