@@ -165,7 +165,7 @@ def test_learning_rates_are_those_of_the_weights_and_of_the_line_search(results)
         structure = read_table(results / f"runs/linear/lsa-d1/seed-{seed}/structure.parquet", "structure")
         eta = structure.query("statistic == 'eta' and model == 'trained'")["value"].item()
         assert rates["LSA-1", seed] == eta and rates["GD-1", seed] == learned["eta"]
-    assert len(rates) == 2 * len(SEEDS)
+    assert len(rates) == 3 * len(SEEDS)
     assert set(table[table["panel"] == "eta_large_batches"]["seed"]) == {SEEDS[0]}
 
 

@@ -9,7 +9,7 @@ from stage_files import MODELS, N, observations, trained, transformer
 from mesaopt.constructions import proposition_1
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.extract import block_structure, extract_run, implied_eta, sparsity
+from mesaopt.extract import block_structure, eta_of_all_slots, extract_run, implied_eta, sparsity
 from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_weights, save_weights
 from mesaopt.products import ProductModel, Products, attention, average, compress, layer_products
@@ -187,6 +187,17 @@ def test_the_learning_rate_is_read_off_the_construction_of_proposition_1():
     (layer,) = layer_products({name: tensor[None][0] for name, tensor in construction.weights.items()}, 1)
     widened = Products(*(_with_an_empty_slot(product) for product in (layer.QK, layer.OV)))
     assert implied_eta(widened, N, "constructed_bare") == pytest.approx(0.032, rel=1e-12)
+    assert eta_of_all_slots(widened, N, "constructed_bare") == pytest.approx(0.032, rel=1e-12)
+
+
+def test_the_rate_of_all_slots_is_what_sequences_at_rest_see():
+    """Random multiples of the identity: with s_t = s_1 for all t, each token but the first adds rate * s_1 (s_1 . s_1)."""
+    layer = Products(*(torch.kron(random(2, 4, 4, seed=seed), DIAGONAL) for seed in (1, 2)))
+    inputs = observations(1)[:, :1].repeat(1, 400, 1)
+    predicted = ProductModel((layer,), N, "constructed", None)(inputs)[0, -1]
+    rate = eta_of_all_slots(layer, N, "constructed")
+    expected = rate * 400 * inputs[0, 0] * inputs[0, 0].square().sum()
+    torch.testing.assert_close(predicted, expected, rtol=0.05, atol=0)
 
 
 def _with_an_empty_slot(product):

@@ -12,7 +12,8 @@ Statistics of one head's product (table `structure`), with slots counted from 1 
 * `block_strength`: largest mean of a block's diagonal by size, over the standard deviation of all entries off such diagonals
 * `diag_mean_{i}_{j}`, `diag_std_{i}_{j}`, `offdiag_std_{i}_{j}`: the block in row slot i and column slot j
 * `lam` (product `lam`): a mesa-layer's regularisation
-* `eta` (head 0: all heads together; models of one linear layer): the learning rate of the gradient step that the layer performs
+* `eta` (head 0: all heads together; models of one linear layer): the learning rate of the gradient step that the layer performs;
+  `eta_all_slots`: that with which all slots together, past and present, act on sequences that have come to rest
 """
 
 import os
@@ -80,6 +81,16 @@ def implied_eta(products: Products, n: int, tokens: str) -> float:
     return (ov[:, 0, current].sum(-1) * qk[:, 3, current].sum(-1)).sum().item()
 
 
+def eta_of_all_slots(products: Products, n: int, tokens: str) -> float:
+    """What `implied_eta` is for a layer that tells s_t from s_{t-1} by nothing: every filled slot serves as key, query and value.
+
+    Where s_t = s_{t-1}, as in systems at rest, only this number matters, and a layer may spread its step over slots.
+    """
+    qk, ov = diagonal_means(products.QK.double(), n), diagonal_means(products.OV.double(), n)
+    filled = slice(2 if tokens == "constructed_bare" else 1, 4)
+    return (ov[:, 0, filled].sum(-1) * qk[:, filled, filled].sum((-2, -1))).sum().item()
+
+
 def weights_table(layers: list[Products]) -> pd.DataFrame:
     """Table `weights`: layers and heads from 1, rows and columns (channels) from 0."""
     frames = []
@@ -112,6 +123,7 @@ def _structure_rows(run: Run, weights: Mapping[str, Tensor]) -> Iterator[tuple[i
         yield from ((number, head, "lam", "lam", value) for head, value in enumerate(lam.tolist(), 1))
     if sliced and run.model.layers == ("linear",):
         yield 1, 0, "OV", "eta", implied_eta(layers[0], n, run.model.tokens)
+        yield 1, 0, "OV", "eta_all_slots", eta_of_all_slots(layers[0], n, run.model.tokens)
 
 
 def extract_run(weights: File, out: File, structure: File) -> None:

@@ -73,19 +73,22 @@ def structure(run: str, seeds: Seeds = "all") -> tuple[Panel, ...]:
     return tuple(panel(model, name) for model, name in product(("trained", "untrained"), ("QK", "OV")))
 
 
-def _eta_of_layer(run: str) -> Source:
-    select = (("model", "trained"), ("statistic", "eta"))
-    return Source(label(run), run_file(run, "structure"), "structure", "layer", "value", select=select)
+def _eta_of_layer(run: str, series: str = "", statistic: str = "eta") -> Source:
+    select = (("model", "trained"), ("statistic", statistic))
+    return Source(series or label(run), run_file(run, "structure"), "structure", "layer", "value", select=select)
 
 
 def eta(task: str = "linear") -> Panel:
     """The learning rate of the gradient step that the trained layer performs, and the line-searched one of GD-1.
 
-    The first is read off the compressed weights as Proposition 1 says; the second is learned once, so the same for every seed.
+    The first is read off the compressed weights as Proposition 1 says, and for all slots of the token together; the second is
+    learned once, so the same for every seed.
     """
     name, select = f"{task}/gd1", (("parameter", "eta"),)
     line_searched = Source(label(name), f"theory/{name}/parameters.parquet", "parameters", "step", "value", select=select)
-    return Panel("eta", "table", "Learning rate", (_eta_of_layer(f"{task}/lsa-d1"), line_searched))
+    run = f"{task}/lsa-d1"
+    read_off = (_eta_of_layer(run), _eta_of_layer(run, "LSA-1, all slots", "eta_all_slots"))
+    return Panel("eta", "table", "Learning rate", (*read_off, line_searched))
 
 
 def eta_large_batches() -> Panel:
