@@ -24,4 +24,5 @@ include: "workflow/rules/speed.smk"
 rule all:
     default_target: True
     input:
-        expand("figures/{figure}.{format}", figure=drawable_figures(), format=config["formats"]),
+        expand("figures/{figure}.{format}", figure=[*drawable_figures(), "agreement"], format=config["formats"]),
+        f"results/{SCALE}/agreement.md",

@@ -29,6 +29,11 @@ COMMANDS = {
     "draw": "--figure fig2 --table a --provenance b --out c.pdf",
     "environment": "--out a",
     "record": "--results a --recorded b",
+    "judge": "--tables a --scale paper --out b",
+    "draw-agreement": "--agreement a --scale paper --out b.pdf",
+    "agreement-page": "--agreement a --scale paper --out b",
+    "compare-curves": "--tables a --published b --out c",
+    "overlay": "--figure fig2 --table a --published b --out c.pdf",
 }
 
 
