@@ -35,7 +35,7 @@ def draw(frame: pd.DataFrame, small_print: str, path: Path) -> None:
         for column, (sweep, label) in enumerate(SWEEPS.items()):
             part = growth[growth["sweep"] == sweep] if "sweep" in growth else growth
             _growth(rows[1][column], part, lambda rows: 1e3 / rows["steps_per_second"], "ms per step" if column == 0 else "")
-            _growth(rows[2][column], part, lambda rows: rows["megabytes"], "peak memory (MB)" if column == 0 else "")
+            _growth(rows[2][column], part, lambda rows: rows["megabytes"], "peak memory (MB)" if column == 0 else "", True)
             rows[2][column].set_xlabel(label)
         figure.supxlabel(small_print, fontsize=5, color="0.4")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,12 @@ def _bars(axes: plt.Axes, speed: pd.DataFrame) -> None:
     axes.legend(ncols=len(variants), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
-def _growth(axes: plt.Axes, part: pd.DataFrame, value, label: str) -> None:
+def _growth(axes: plt.Axes, part: pd.DataFrame, value, label: str, from_zero: bool = False) -> None:
     for variant, rows in part.groupby("variant", sort=False):
         axes.plot(rows["value"], value(rows), marker="o", markersize=2.5, color=COLOURS[str(variant)])
-    axes.set(xscale="log", yscale="log", ylabel=label)
+    axes.set(xscale="log", yscale="linear" if from_zero else "log", ylabel=label)
+    if from_zero:
+        axes.set_ylim(bottom=0)
     ticks = sorted({int(x) for x in part["value"]}) if len(part) else []
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()

@@ -90,11 +90,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round, without growth: about two minutes")
     parser.add_argument("--rounds", type=int, help="default 3, quick 1")
-    parser.add_argument("--seconds", type=float, help="length of one measurement; default 3, quick 1")
+    parser.add_argument("--seconds", type=float, help="length of one measurement; default 2, quick 0.5")
     parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/speed.parquet"))
     args = parser.parse_args()
-    rounds, seconds = args.rounds or (1 if args.quick else 3), args.seconds or (1.0 if args.quick else 3.0)
+    rounds, seconds = args.rounds or (1 if args.quick else 3), args.seconds or (0.5 if args.quick else 2.0)
     cores, started = len(os.sched_getaffinity(0)), time.time()
     arms = [("naive", cores), ("torch", cores), ("native", cores), ("native", 1)]
     arms += [("jax", 1), ("jax", cores)] if JAX.exists() else []

@@ -16,6 +16,7 @@ from models import NAMES, make_run, operations  # noqa: E402
 from naive_training import NaiveModel, naive_loss  # noqa: E402
 from speed_figure import draw  # noqa: E402
 from speed_table import replace_table, speed_table  # noqa: E402
+from workflow_folder import copy_workflow, planned  # noqa: E402
 
 from mesaopt.backends import TorchBackend  # noqa: E402
 from mesaopt.data.sequences import training_batch  # noqa: E402
@@ -106,3 +107,12 @@ def test_the_figure_is_drawn_with_and_without_growth(growth, tmp_path):
         draw(pd.DataFrame(rows + grown if growth else rows), "small print", tmp_path / name)
     assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
     assert (tmp_path / "first.pdf").read_bytes().startswith(b"%PDF") and (tmp_path / "other.png").stat().st_size > 10_000
+
+
+def test_the_figure_measures_only_when_there_is_no_table(tmp_path):
+    folder = copy_workflow(tmp_path / "clone")
+    assert planned(folder, "figures/speed.pdf") == {"measure_speed": 1, "draw_speed": 1}
+    (folder / "results/benchmarks").mkdir(parents=True)
+    for suffix in ("parquet", "json"):
+        (folder / f"results/benchmarks/speed.{suffix}").write_text("")
+    assert planned(folder, "figures/speed.pdf", "--rerun-triggers", "mtime") == {"draw_speed": 1}

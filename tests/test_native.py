@@ -1,6 +1,8 @@
 """The native kernel computes what the PyTorch model computes in float64, for every shape it claims to support."""
 
 import math
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -292,3 +294,16 @@ def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
     build.SOURCE.write_text("another")
     keys.append(build._key(command))
     assert len(set(keys)) == 4
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
+@pytest.mark.parametrize("target", ["-march=x86-64", "-march=x86-64-v3", "-march=x86-64-v4", "--target=aarch64-linux-gnu"])
+def test_compiles_for_every_instruction_set(target, tmp_path):
+    """SSE, AVX2, AVX-512 and NEON: more than this machine can run."""
+    abroad = target.startswith("--target")
+    compiler = shutil.which("clang++") if abroad else build.compiler()
+    if abroad and not (compiler and Path("/usr/aarch64-linux-gnu/include").exists()):
+        pytest.skip("compiling for another processor needs clang++ and that processor's headers")
+    flags = [flag for flag in build.FLAGS if flag not in ("-O3", "-shared")]
+    command = [compiler, *flags, "-O1", target, *build.Shape(7, 3, 8, 2, True).definitions(), "-c", str(build.SOURCE)]
+    subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], check=True)
