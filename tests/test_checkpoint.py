@@ -105,6 +105,21 @@ def test_a_held_lock_is_waited_for_with_one_line(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == line
 
 
+def test_a_folder_that_goes_while_its_lock_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, opened, real = tmp_path / "home", [], os.open
+
+    def open_late(path, *options):
+        if path == home / "lock" and not opened:
+            home.rmdir()  # by the holder before, at the worst moment
+        opened.append(path)
+        return real(path, *options)
+
+    monkeypatch.setattr(os, "open", open_late)
+    with exclusive(home, "run seed 1") as waited:
+        assert (home / "lock").exists() and not waited
+    assert opened.count(home / "lock") == 2
+
+
 def test_owners_follow_one_another(tmp_path: Path):
     """Many threads contend while the lock file is made and removed: never two at a time."""
     inside, worst = [], []

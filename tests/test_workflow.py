@@ -133,10 +133,11 @@ def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_pa
     folder, seeds = copy_workflow(tmp_path / "clone"), 5 if scale == "paper" else 2
     config = ("--config", f"scale={scale}", "pack=1")
     jobs = planned(folder, "figures/fig11.pdf", "figures/fig12.pdf", *config)
-    per_task = {"train": 5 * seeds, "evaluate": 5 * seeds, "extract": 2 * seeds, "probe": seeds, "learn": 2, "collect": 1}
+    analyses = {"evaluate": 3 * seeds, "evaluate_extract": seeds, "evaluate_extract_probe": seeds}
+    per_task = {"train": 5 * seeds, "learn": 2, "collect": 1} | analyses
     assert {rule: jobs[rule] for rule in per_task} == {rule: 2 * count for rule, count in per_task.items()}
     for task in ("contracting", "fixed_teacher"):
         probes = f"results/{scale}/runs/{task}/lsa-d6/seed-11/probes.parquet"
-        (command,) = re.findall(r"python -m mesaopt probe .*", snakemake(folder, "-np", probes, *config))
+        (command,) = re.findall(r"python -m mesaopt .*\bprobe --weights .*", snakemake(folder, "-np", probes, *config))
         assert f"--parameters results/{scale}/theory/{task}/proposition2/parameters.parquet" in command
         assert f'"inverse_lam":{1.333 if task == "contracting" else 0.001},' in command

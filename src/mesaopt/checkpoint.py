@@ -22,6 +22,8 @@ from mesaopt.errors import InputError
 from mesaopt.tables import atomic_path
 
 _POLL_SECONDS = 0.1
+#: something else than others that come and go is in the way of a folder that cannot be made this often
+_MANY = 100
 
 
 def save_checkpoint(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -89,12 +91,16 @@ def exclusive(folder: Path, what: str) -> Iterator[bool]:
 
 
 def _acquire(path: Path, what: str) -> tuple[int, bool]:
-    waited = False
+    waited, vanished = False, 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
+            # holders before us may remove the folder between these steps
+            if isinstance(error, FileNotFoundError | FileExistsError) and (vanished := vanished + 1) < _MANY:
+                time.sleep(_POLL_SECONDS / 10)
+                continue
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
