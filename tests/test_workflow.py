@@ -128,7 +128,7 @@ def test_every_scale_has_a_complete_plan(built: Path) -> None:
         assert jobs["train"] >= 20 if scale == "paper" else jobs["train"] >= 10
 
 
-@pytest.mark.parametrize("scale", ["paper", "laptop", "smoke"])
+@pytest.mark.parametrize("scale", ["smoke", *(pytest.param(name, marks=pytest.mark.long) for name in ("paper", "laptop"))])
 def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_path: Path, scale: str) -> None:
     folder, seeds = copy_workflow(tmp_path / "clone"), 5 if scale == "paper" else 2
     config = ("--config", f"scale={scale}", "pack=1")
