@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mesaopt.agreement.claims_file import has_series, read_claims
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import VERDICTS
+from mesaopt.agreement.panels import has_series
 from mesaopt.agreement.published import read_entries
 from mesaopt.agreement.statistics import STATISTICS
 from mesaopt.config import read_yaml

@@ -19,7 +19,7 @@ from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.collect import collect
 from mesaopt.figures.draw import compose, draw, small_print
-from mesaopt.figures.options import Style, check_style
+from mesaopt.figures.options import Style
 from mesaopt.figures.records import read_json
 from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.tables import read_table, write_table
@@ -232,13 +232,13 @@ def test_descent_starts_at_the_input(tables):
 )
 def test_wrong_options_in_one_line(options, message):
     with pytest.raises(InputError) as error:
-        check_style(options)
+        Style.from_dict(options)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_options_change_the_page(tables):
     assert page(tables, "fig3", width=3.5)[0].get_figwidth() == 3.5
-    check_style({"width": 8, "dpi": 300, "font_size": 9, "line_width": 2.0, "grid": False})
+    Style.from_dict({"width": 8, "dpi": 300, "font_size": 9, "line_width": 2.0, "grid": False})
 
 
 def test_wrong_files_leave_nothing_behind(tables, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
-from mesaopt.figures.options import check_style
+from mesaopt.figures.options import Style
 from mesaopt.figures.registry import FIGURES
 
 
@@ -32,7 +32,7 @@ def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     config = _checked(given, root, "config", "config")
     files = {name: read_yaml(root / f"config/{name}.yaml") for name in ("experiments", "scales")}
     experiments, scales = (_checked(content, root, name, f"{name}.yaml") for name, content in files.items())
-    check_style(config["style"])
+    Style.from_dict(config["style"])
     for name in config["agreement_without"]:
         if name not in FIGURES:
             raise InputError(f"config: agreement_without: {unknown(name, 'figure', list(FIGURES))}")

@@ -75,7 +75,7 @@ if PUBLISHED:
     rule compare_curves:
         input:
             tables=compared_tables,
-            published=sorted(map(str, Path(PUBLISHED).glob("*.csv"))),
+            published=PUBLISHED_FILES,
             mapping=f"{workflow.basedir}/config/published.yaml",
         output:
             curves="results/{any_scale}/curves.parquet",
@@ -94,7 +94,7 @@ if PUBLISHED:
     rule overlay:
         input:
             table=lambda wildcards: f"results/{wildcards.any_scale}/tables/{wildcards.figure}.parquet",
-            published=sorted(map(str, Path(PUBLISHED).glob("*.csv"))),
+            published=PUBLISHED_FILES,
             mapping=f"{workflow.basedir}/config/published.yaml",
         output:
             report(

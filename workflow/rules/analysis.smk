@@ -1,26 +1,25 @@
 # What is read out of trained models, per run and seed. The analyses that figures want of a run share one process, because its
 # start takes longer than most of them. Of a run in no figure every analysis is a job of its own.
 
-BESIDE = "results/{scale}/runs/{run}/seed-{seed}"
 TRAINED_MODEL = dict(weights=rules.train.output.weights, spec=rules.train.output.spec)
 
 #: by stage: what it reads and writes; the arguments that are not files are functions of the wildcards
 ANALYSES = {
     "evaluate": dict(
         input=TRAINED_MODEL | dict(sequences=lambda wildcards: sequences_of(wildcards, wildcards.run)),
-        output=dict(loss=f"{BESIDE}/loss.parquet"),
+        output=dict(loss=f"{RUN_FOLDER}/loss.parquet"),
         arguments=dict(name=lambda wildcards: registry.label(wildcards.run)),
         call="evaluate --weights {input.weights} --sequences {input.sequences} --name {name} --out {output.loss}",
     ),
     "extract": dict(
         input=TRAINED_MODEL,
-        output=dict(products=f"{BESIDE}/weights.parquet", structure=f"{BESIDE}/structure.parquet"),
+        output=dict(products=f"{RUN_FOLDER}/weights.parquet", structure=f"{RUN_FOLDER}/structure.parquet"),
         arguments={},
         call="extract --weights {input.weights} --out {output.products} --structure {output.structure}",
     ),
     "interpolate": dict(
         input=dict(extracted=extracted_run, snapshots=rules.train.output.snapshots, spec=rules.train.output.spec),
-        output=dict(losses=f"{BESIDE}/interpolation.parquet"),
+        output=dict(losses=f"{RUN_FOLDER}/interpolation.parquet"),
         arguments={},
         call="interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses}",
     ),
@@ -30,7 +29,7 @@ ANALYSES = {
             sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
             parameters=lambda wildcards: f"results/{wildcards.scale}/theory/{preconditioner(wildcards)}/parameters.parquet",
         ),
-        output=dict(probes=f"{BESIDE}/probes.parquet", in_context=f"{BESIDE}/in_context.parquet"),
+        output=dict(probes=f"{RUN_FOLDER}/probes.parquet", in_context=f"{RUN_FOLDER}/in_context.parquet"),
         arguments=dict(theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json()),
         call="probe --weights {input.weights} --sequences {input.sequences} --theory {theory}"
         " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} --controls",

@@ -40,3 +40,6 @@ def comparison_of_curves(wildcards):
     """The table of published curves, if it can be made or ships with the project."""
     path = f"results/{wildcards.any_scale}/curves.parquet"
     return [path] if compared_figures(wildcards.any_scale) or Path(path).exists() else []
+
+
+PUBLISHED_FILES = sorted(map(str, Path(PUBLISHED).glob("*.csv"))) if PUBLISHED else []

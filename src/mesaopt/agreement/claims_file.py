@@ -1,17 +1,15 @@
 """Reading config/claims.yaml, with one line for each mistake: checked against its schema, the statistics and the figures."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from mesaopt.agreement.claims import Change, Claim, Claims, Published, Selection, Topic
 from mesaopt.agreement.intervals import VERDICTS, Bound
+from mesaopt.agreement.panels import check_series, find_panel
 from mesaopt.agreement.statistics import STATISTICS, Statistic
 from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
-from mesaopt.figures.parts import Panel, Source
-from mesaopt.figures.registry import figure
 
 FILE, SCHEMA = Path("config/claims.yaml"), Path("workflow/schemas/claims.schema.yaml")
 
@@ -64,17 +62,11 @@ def _check_sides(name: str, statistic: Statistic, called: str, of: Selection, ag
 
 
 def _selection(entry: Mapping[str, Any], where: str) -> Selection:
-    try:
-        panels = {panel.name: panel for panel in figure(entry["figure"]).panels}
-    except InputError as error:
-        raise InputError(f"{FILE.name}: {where}: {error}") from None
-    _known(entry["panel"], f"panel of {entry['figure']}", list(panels), where)
+    panel = find_panel(entry["figure"], entry["panel"], f"{FILE.name}: {where}")
     given = entry["series"]
     series = tuple(given) if isinstance(given, list) else (given,)
     for one in series:
-        if not has_series(panels[entry["panel"]], one):
-            known = [source.series for source in panels[entry["panel"]].sources]
-            raise InputError(f"{FILE.name}: {where}: {unknown(one, 'series of ' + entry['panel'], known)}")
+        check_series(panel, one, f"{FILE.name}: {where}")
     return Selection(entry["figure"], entry["panel"], series, _positions(entry.get("x"), where))
 
 
@@ -85,19 +77,6 @@ def _positions(x: Any, where: str) -> tuple[float, float] | Literal["last"] | No
     if low > high:
         raise InputError(f"{FILE.name}: {where}: x from {low:g} to {high:g}: the first is larger than the second")
     return float(low), float(high)
-
-
-def has_series(panel: Panel, series: str) -> bool:
-    """Whether a panel has curves of that name."""
-    return panel.kind != "matrix" and any(re.fullmatch(_pattern(source), series) for source in panel.sources)
-
-
-def _pattern(source: Source) -> str:
-    """`{column}` in the name of a series stands for the values of that column that the source selects, `{layer}` for a number."""
-    chosen = {f"{{{column}}}": wanted for column, wanted in source.select if isinstance(wanted, tuple)}
-    options = {place: "|".join(re.escape(str(value)) for value in values) for place, values in chosen.items()}
-    parts = re.split(r"(\{\w+\})", source.series)
-    return "".join(f"({options.get(part, r'[0-9]+')})" if part.startswith("{") else re.escape(part) for part in parts)
 
 
 def _bound(entry: Mapping[str, Any], name: str) -> Bound:

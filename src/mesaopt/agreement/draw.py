@@ -22,7 +22,7 @@ from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDE
 from mesaopt.agreement.page import Row, bound, measured, number
 from mesaopt.figures import style
 from mesaopt.figures.draw import saved
-from mesaopt.figures.options import Style, check_style
+from mesaopt.figures.options import Style
 from mesaopt.tables import read_table
 
 #: how a verdict is drawn: shapes and filling say it without colour
@@ -45,7 +45,6 @@ WRAP = 58
 
 def draw_stage(project: Path, agreement: Path, scale: str, options: Mapping[str, Any], out: Path) -> None:
     """Draw table `agreement`; the format follows the ending of `out`. Raises `InputError` in one line."""
-    check_style(options)
     look = Style.from_dict(options)
     with mpl.rc_context(style.settings(look)):
         saved(compose(read_claims(project), read_table(agreement, "agreement"), scale, look), out)

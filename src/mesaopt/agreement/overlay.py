@@ -15,7 +15,7 @@ from mesaopt.agreement.published import PublishedCurve
 from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.draw import DRAWERS, saved
-from mesaopt.figures.options import Style, check_style
+from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Panel
 from mesaopt.figures.registry import figure
 from mesaopt.tables import read_table
@@ -26,11 +26,10 @@ def overlay_stage(project: Path, name: str, table: Path, folder: Path, options: 
 
     Raises `InputError` in one line for a missing folder, a figure without published curves, and unknown options.
     """
-    check_style(options)
+    look = Style.from_dict(options)
     curves = [curve for curve in read_folder(project, folder) if curve.figure == name]
     if not curves:
         raise InputError(f"{name}: no published curve belongs to it (config/published.yaml, {folder})")
-    look = Style.from_dict(options)
     with mpl.rc_context(style.settings(look)):
         saved(compose(name, read_table(table, "figure"), curves, look), out)
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mesaopt.agreement.claims_file import has_series
+from mesaopt.agreement.panels import check_series, find_panel
 from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
-from mesaopt.figures.registry import figure
 
 FILE, SCHEMA = Path("config/published.yaml"), Path("workflow/schemas/published.schema.yaml")
 
@@ -60,15 +59,9 @@ def read_entries(project: Path) -> list[Entry]:
 
 def _entry(place: int, entry: Mapping[str, Any]) -> Entry:
     where = f"{FILE.name}: curve {place}"
-    try:
-        panels = {panel.name: panel for panel in figure(entry["figure"]).panels}
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    if entry["panel"] not in panels:
-        raise InputError(f"{where}: {unknown(entry['panel'], 'panel of ' + entry['figure'], list(panels))}")
-    panel, series = panels[entry["panel"]], entry["series"]
-    if not (has_series(panel, series) or series in [source.series for source in panel.sources]):
-        raise InputError(f"{where}: {unknown(series, f'series of {panel.name}', [source.series for source in panel.sources])}")
+    panel, series = find_panel(entry["figure"], entry["panel"], where), entry["series"]
+    if series not in [source.series for source in panel.sources]:  # which may stand for several, like ours
+        check_series(panel, series, where)
     low_high = [float(x) for x in entry.get("reach", [])]
     reach = (low_high[0], low_high[1]) if low_high else None
     rows = entry.get("where", {})

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
 from mesaopt.figures import panels, style
-from mesaopt.figures.options import Style, check_style
+from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Figure, Panel
 from mesaopt.figures.records import mixed_environments, read_json
 from mesaopt.figures.registry import figure
@@ -39,7 +39,6 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
     `strict` for results of different environments.
     """
     _kind(out)
-    check_style(options)
     chosen_style = Style.from_dict(options)
     wanted = figure(name)
     rows, record = read_table(table, "figure"), read_json(provenance)

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mesaopt.errors import InputError, unknown
 
@@ -28,8 +27,10 @@ class Style:
     probe_split: str = "in_sample"
 
     @classmethod
-    def from_dict(cls, values: Mapping[Any, Any]) -> "Style":
-        """Raises `InputError` in one line for an unknown option or an impossible value."""
+    def from_dict(cls, values: object) -> "Style":
+        """Raises `InputError` in one line unless `values` is a mapping of known options with possible values."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"style: must be a mapping of options, not {values!r}")
         fields = {field.name: field for field in dataclasses.fields(cls)}
         for key, value in values.items():
             if key not in fields:
@@ -40,13 +41,6 @@ class Style:
 
 #: smallest and largest value of the options that are numbers
 LIMITS = {"width": (2.0, 40.0), "dpi": (30, 1200), "font_size": (3.0, 30.0), "line_width": (0.1, 10.0)}
-
-
-def check_style(values: object) -> None:
-    """Raise `InputError` unless `values` is a mapping of known options with possible values."""
-    if not isinstance(values, Mapping):
-        raise InputError(f"style: must be a mapping of options, not {values!r}")
-    Style.from_dict(values)
 
 
 def _check(key: str, default: object, value: object) -> None:

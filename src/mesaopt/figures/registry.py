@@ -10,10 +10,9 @@ from itertools import product
 from mesaopt.errors import InputError, unknown
 from mesaopt.figures import contents, controls
 from mesaopt.figures.names import label
-from mesaopt.figures.options import check_style
 from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
 
-__all__ = ["FIGURES", "analyses", "check_style", "figure", "inputs", "label", "runs"]
+__all__ = ["FIGURES", "analyses", "figure", "inputs", "label", "runs"]
 
 
 def _lettered(panels: Sequence[Panel], letter: str) -> tuple[Panel, ...]:
