@@ -1,6 +1,7 @@
 """Shapes in signatures are checked in every test: the import hook must come before anything imports mesaopt."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,17 @@ def smoke_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_workflow(tmp_path_factory.mktemp("all") / "clone")
     snakemake(folder, "all", "--config", "scale=smoke", timeout=3600)
     return folder
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The native kernel compiles into a folder of its own, once for all tests; without a compiler these are skipped."""
+    from mesaopt.native import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        try:
+            build.compiler()
+        except build.BuildError as error:
+            pytest.skip(f"THE NATIVE KERNEL IS NOT TESTED: {error}")
+        yield

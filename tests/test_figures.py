@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_inputs import SEEDS, write_results
-from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.colors import to_rgba
 
 from mesaopt.errors import InputError
 from mesaopt.figures import style
@@ -181,20 +181,6 @@ def test_controls_are_in_the_table_and_on_no_page(tables, name):
     assert pictures[0] == pictures[1]
 
 
-def test_colours_follow_families():
-    depths = [sum(to_rgb(style.line(f"LSA-{depth}")["color"])) for depth in range(1, 8)]
-    assert depths == sorted(depths, reverse=True)  # darker means deeper
-    for depth in range(1, 8):
-        red, green, blue = to_rgb(style.line(f"LSA-{depth}")["color"])
-        assert green > red and green > blue
-    red, green, blue = to_rgb(style.line("Mesa-1")["color"])
-    assert red > 2 * green and red > 2 * blue
-    layers = [sum(to_rgb(style.layer_line(f"layer {k}", 6)["color"])) for k in range(7)]
-    assert layers == sorted(layers, reverse=True)
-    with pytest.raises(KeyError):
-        style.line("something-else")
-
-
 def test_small_print_says_scale_seeds_and_commit(tables):
     record = {"scale": "laptop", "seeds": [1, 11], "commits": ["0123456789ab"], "dirty": True}
     text = small_print(figure("fig2"), record, Style())
@@ -213,27 +199,6 @@ def test_descent_starts_at_the_input(tables):
     panel = page(tables, "fig1")[1]["Measured"]
     assert [tick.get_text() for tick in panel.get_xticklabels()][:2] == ["input", "1"]
     assert to_rgba(lines(panel)["LSA-6"].get_color()) == style.line("LSA-6")["color"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"bandd": True}, "style: unknown option 'bandd': did you mean 'band'"),
-        ({"band": 1}, "style: band must be true or false, not 1"),
-        ({"dpi": 100.5}, "style: dpi must be a whole number"),
-        ({"dpi": True}, "style: dpi must be a whole number"),
-        ({"width": -1}, "style: width must be a number from 2.0 to 40.0, not -1"),
-        ({"font_size": "large"}, "style: font_size must be a number"),
-        ({"probe_split": "train"}, "style: probe_split must be one of in_sample, held_out"),
-        ({3: True}, "style: unknown option 3"),
-        ([], "style: must be a mapping of options"),
-        (None, "style: must be a mapping of options"),
-    ],
-)
-def test_wrong_options_in_one_line(options, message):
-    with pytest.raises(InputError) as error:
-        Style.from_dict(options)
-    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_options_change_the_page(tables):
@@ -263,15 +228,6 @@ def test_wrong_files_leave_nothing_behind(tables, tmp_path):
     assert not list((tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else True
 
 
-def test_every_figure_has_a_caption_that_names_its_runs():
-    for name, wanted in FIGURES.items():
-        text = (ROOT / "workflow" / "report" / f"{name.replace('/', '-')}.rst").read_text()
-        assert text.count("**") >= 2 and f"tables/{name}.parquet" in text
-        from_runs = {"/".join(source.path.split("/")[1:3]) for p in wanted.panels for source in p.sources}
-        for run in from_runs:
-            assert run in text or f"``-{run.rpartition('-')[2]}``" in text, f"{name}: {run}"
-
-
 def test_drawing_needs_no_torch(tables, tmp_path):
     code = (
         "import sys, json; from pathlib import Path; import mesaopt.figures.collect; from mesaopt.figures.draw import draw;"
@@ -287,13 +243,6 @@ def test_drawing_needs_no_torch(tables, tmp_path):
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     assert json.loads(done.stdout) == [] and (tmp_path / "a.png").stat().st_size > 1000
-
-
-def test_registry_is_light():
-    code = "import sys, mesaopt.figures.registry; print({'pandas', 'numpy', 'matplotlib', 'torch'} & set(sys.modules))"
-    environment = {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "set()"
 
 
 def test_a_log_panel_without_positive_values_is_refused(tables):

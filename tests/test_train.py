@@ -1,4 +1,4 @@
-"""The training loop: what one step computes, what is recorded, and that nothing else changes the numbers."""
+"""The training loop: what it leaves behind, and that interruptions change nothing."""
 
 import json
 import re
@@ -9,38 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import make_run
 
 from mesaopt import backends
 from mesaopt import train as training_module
 from mesaopt.backends import TorchBackend
 from mesaopt.checkpoint import exclusive
-from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
-from mesaopt.errors import DivergenceError, InputError
-from mesaopt.models.transformer import Transformer
-from mesaopt.optimizer import AdamW
-from mesaopt.progress import Progress
-from mesaopt.schedule import learning_rate
-from mesaopt.spec import Model, Run, Task, Training
+from mesaopt.errors import DivergenceError
+from mesaopt.spec import Run
 from mesaopt.tables import read_table
 from mesaopt.train import Options, fixed_test_batches, train, update
 from mesaopt.training_state import TrainingState
-
-TASK = Task("linear", n_state=3, n_obs=3, context_length=6)
-CONSTRUCTED = {"tokens": "constructed", "d_model": 12, "n_heads": 2, "d_head": 4}
-RAW = {"tokens": "raw", "d_model": 8, "n_heads": 2, "d_head": 4, "init_std": 0.3, "d_pe": 4}
-MODELS = {
-    "linear": Model(("linear", "linear"), **CONSTRUCTED, init_std=0.2, clip=4.0),
-    "steep": Model(("linear", "linear"), **CONSTRUCTED, init_std=0.3),
-    "calm": Model(("linear", "linear"), **CONSTRUCTED, init_std=0.1),
-    "mesa": Model(("mesa",), **CONSTRUCTED, init_std=0.2, clip=4.0),
-    "hybrid": Model(("softmax", "mesa"), **RAW),
-}
-
-
-def make_run(model: str = "linear", **training: object) -> Run:
-    settings = {"lr": 1e-3, "steps": 7, "batch": 8, "test_every": 3, "test_batches": 2, "test_batch": 4} | training
-    return Run(f"tiny/{model}", TASK, MODELS[model], Training(**settings))
 
 
 def options(tmp_path: Path, **changes: object) -> Options:
@@ -51,93 +31,6 @@ def weights_of(run: Run, seeds: list[int], folder: Path, settings: Options) -> d
     """Train; the bytes of the final weights by seed."""
     train(run, {seed: folder / f"seed-{seed}" for seed in seeds}, settings)
     return {seed: (folder / f"seed-{seed}" / "weights.safetensors").read_bytes() for seed in seeds}
-
-
-# --- one step ------------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("model", MODELS)
-def test_updates_equal_the_formula_in_float64(model: str):
-    """Three steps of AdamW with elementwise clipping, written out; to 1e-3 of the distance AdamW goes in a step."""
-    run = make_run(model, lr=0.01, weight_decay=0.3, warmup=2, horizon=7, final_lr=0.001)
-    state = TrainingState.initial(run, [5], "cpu")
-    naive = TrainingState.initial(run, [5], "cpu").model.double()
-    first, second = ({name: torch.zeros_like(p) for name, p in naive.named_parameters()} for _ in range(2))
-    clipped = 0.0
-    for step in range(3):
-        losses = update(run, [5], state, TorchBackend())
-        inputs, targets = inputs_targets(training_batch(TASK, [5], 8, "train", step).double())
-        loss = (naive(tokenise(inputs, run.model.tokens)) - targets).square().sum(-1).mean() / 2
-        naive.zero_grad()
-        loss.backward()
-        assert losses.item() == pytest.approx(loss.item(), rel=1e-4)
-        for name, p in naive.named_parameters():
-            clipped = max(clipped, p.grad.abs().max().item())
-            gradient = p.grad.clamp(-1, 1)
-            first[name] = 0.9 * first[name] + 0.1 * gradient
-            second[name] = 0.999 * second[name] + 0.001 * gradient**2
-            m, v = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.999 ** (step + 1))
-            p.data -= learning_rate(step, 0.01, 2, 7, 0.001) * (m / (v.sqrt() + 1e-8) + 0.3 * p.data)
-    assert (clipped > 1) == (model == "steep")
-    for (name, ours), expected in zip(state.model.named_parameters(), naive.parameters(), strict=True):
-        assert (ours - expected).norm() <= 1e-3 * 0.01 * ours.numel() ** 0.5, name
-
-
-def test_the_optimizer_follows_that_of_pytorch():
-    """Fifty updates with changing rates and gradients over many orders of magnitude; to 1e-6 of the distance gone."""
-    torch.manual_seed(0)
-    ours, theirs = (torch.nn.Parameter(torch.arange(300.0).div(100).clone()) for _ in range(2))
-    mine = AdamW([ours], weight_decay=0.2)
-    reference = torch.optim.AdamW([theirs], betas=(0.9, 0.999), eps=1e-8, weight_decay=0.2, foreach=False)
-    for step in range(50):
-        theirs.grad = torch.randn(300) * torch.logspace(-9, 3, 300)
-        ours.grad.copy_(theirs.grad)
-        reference.param_groups[0]["lr"] = 0.01 * (step % 7)
-        mine.update(step, 0.01 * (step % 7))
-        reference.step()
-    assert (ours - theirs).abs().max() <= 1e-6 * 50 * 0.03
-
-
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("size", [1, 3, 8, 100])
-def test_micro_batches_add_up_to_the_batch(model: str, size: int):
-    """Norm-relative 1e-5 in float32, whether or not the size divides the batch."""
-    run = make_run(model)
-    inputs, targets = inputs_targets(training_batch(TASK, [1, 11], 8, "train", 0))
-    tokens = tokenise(inputs, run.model.tokens)
-    transformer = TrainingState.initial(run, [1, 11], "cpu").model
-    whole = TorchBackend(8).loss_and_gradients(transformer, tokens, targets)
-    gradients = [p.grad.clone() for p in transformer.parameters()]
-    # a second call replaces gradients, it does not add to them
-    losses = TorchBackend(size).loss_and_gradients(transformer, tokens, targets)
-    assert torch.allclose(losses, whole, rtol=1e-5)
-    assert torch.allclose(TorchBackend(size).loss(transformer, tokens, targets), whole, rtol=1e-5)
-    for p, expected in zip(transformer.parameters(), gradients, strict=True):
-        assert (p.grad - expected).norm() <= 1e-5 * expected.norm()
-
-
-def test_long_contexts_are_split_into_smaller_micro_batches():
-    """No more pairs of positions at a time than fit, whatever the batch; a mesa-layer needs none of them in memory."""
-    sizes = {}
-    for layers in (("linear",), ("softmax", "mesa"), ("mesa",)):
-        model = Transformer(Model(layers, "constructed", 4, 1, 1, 0.1), n_obs=1)
-        seen = []
-        model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].shape[1]))
-        for length in (50, 400):
-            TorchBackend().loss(model, torch.zeros(1, 130, length, 4), torch.zeros(1, 130, length, 1))
-            sizes[layers, length] = max(seen)
-            seen.clear()
-    assert list(sizes.values()) == [64, 2, 128, 2, 128, 128]
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_a_stacked_pack_equals_separate_seeds_after_one_step(model: str):
-    run, seeds = make_run(model, lr=0.01), [1, 11, 111]
-    stacked = TrainingState.initial(run, seeds, "cpu")
-    losses = update(run, seeds, stacked, TorchBackend())
-    for index, seed in enumerate(seeds):
-        alone = TrainingState.initial(run, [seed], "cpu")
-        assert update(run, [seed], alone, TorchBackend()).item() == pytest.approx(losses[index].item(), rel=1e-6)
-        for name, value in alone.model.seed_weights(0).items():
-            assert (stacked.model.seed_weights(index)[name] - value).abs().max() <= 1e-6, name
 
 
 # --- what is left behind -------------------------------------------------------------------------------------------------------
@@ -177,17 +70,6 @@ def test_history_records_losses_before_the_steps(tmp_path: Path):
             TorchBackend().loss(state.model, tokenise(b[..., :-1, :], "constructed"), b[..., 1:, :]).item() for b in tests
         ]
         assert row["test_loss"] == pytest.approx(sum(expected) / 2, rel=1e-6)
-
-
-def test_the_stream_changes_the_training_but_not_the_test_batches():
-    ours, other = make_run(stream="train"), make_run(stream="again")
-    assert torch.equal(fixed_test_batches(ours, [1]), fixed_test_batches(other, [1]))
-    weights = []
-    for run in (ours, other):
-        state = TrainingState.initial(run, [1], "cpu")
-        update(run, [1], state, TorchBackend())
-        weights.append(state.model.seed_weights(0)["layers.0.W_Q"])
-    assert not torch.equal(*weights)
 
 
 # --- interruptions -------------------------------------------------------------------------------------------------------------
@@ -289,40 +171,3 @@ def test_a_loss_that_is_not_a_number_names_its_seed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(backends, "choose", lambda *arguments: Broken())
     with pytest.raises(DivergenceError, match="tiny/linear seed 11 diverged at step 1: loss nan"):
         train(make_run(), {1: tmp_path / "seed-1", 11: tmp_path / "seed-11"}, options(tmp_path))
-
-
-# --- backend and progress ------------------------------------------------------------------------------------------------------
-def test_the_torch_backend_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(backends, "available", lambda run: "no C++ compiler")
-    assert backends.choose("auto", make_run(), "cpu").name == "torch"
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "no C++ compiler" in error
-    with pytest.raises(InputError, match="no C\\+\\+ compiler"):
-        backends.choose("native", make_run(), "cpu")
-    monkeypatch.setattr(backends, "available", lambda run: None)
-    assert backends.choose("auto", make_run(), "cpu").name == "native"
-    assert backends.choose("torch", make_run(), "cpu").name == "torch"
-    assert backends.choose("auto", make_run(), "cuda").name == "torch"
-    with pytest.raises(InputError, match="for CPUs"):
-        backends.choose("native", make_run(), "cuda")
-
-
-def test_progress_as_lines_and_as_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    for mode in ("auto", "bar", "none"):
-        monkeypatch.setattr("mesaopt.progress.BAR_SECONDS", -1.0)
-        progress = Progress("tiny/linear seed 1", 2500, mode)
-        progress.start(500, "cpu", "torch")
-        progress.test_loss(0.5)
-        for step in (999, 1000, 1001, 2000):
-            progress.update(step)
-        progress.end(2500, "finished")
-    lines, bar = capsys.readouterr().err.split("finished at step 2500", 1)
-    assert [line.partition(",")[0] for line in lines.splitlines()] == [
-        "tiny/linear seed 1: goes on at step 500 of 2500 on cpu",
-        "tiny/linear seed 1: step 1000 of 2500",
-        "tiny/linear seed 1: step 2000 of 2500",
-        "tiny/linear seed 1: ",
-    ]
-    assert "steps/s, test loss 0.5000" in lines
-    assert bar.count("\r") == 4 and "1001/2500" in bar
-    assert bar.count("finished") == 1

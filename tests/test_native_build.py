@@ -1,0 +1,72 @@
+"""Compiling the native kernel: where there is a compiler and where not, once for all jobs, for every instruction set."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from native_models import lsa, run
+
+from mesaopt.native import build
+from mesaopt.native.backend import available
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+
+def test_available_here():
+    assert available(run(lsa())) is None
+
+
+@pytest.mark.parametrize(("cxx", "reason"), [("no-such-compiler", "not found"), ("false", "cannot compile")])
+def test_without_a_working_compiler_there_is_a_reason(monkeypatch, tmp_path, cxx, reason):
+    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert reason in (available(run(lsa(d_head=3))) or "")
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_unwritable_cache_is_a_reason(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "cannot build or load" in (available(run(lsa(d_head=3))) or "")
+
+
+def test_jobs_that_build_at_once_build_once(tmp_path):
+    log, fake = tmp_path / "log", tmp_path / "compiler"
+    fake.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) echo 1;; *) echo x >> {log}; sleep 0.5; exec {build.compiler()} "$@";; esac\n'
+    )
+    fake.chmod(0o755)
+    code = "from mesaopt.native.build import Shape, library; library(Shape(1, 1, 1, 1, False)).mesaopt_loss"
+    source = str(Path(build.__file__).parents[2])
+    environment = {"CXX": str(fake), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": source, "PATH": "/usr/bin:/bin"}
+    jobs = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    assert log.read_text() == "x\n"
+    assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
+
+
+def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
+    command = [build.compiler(), "-O3"]
+    keys = [build._key(command), build._key([build.compiler(), "-O2"])]
+    monkeypatch.setattr(build, "_version", lambda path: "another")
+    keys.append(build._key(command))
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "kernel.cpp")
+    build.SOURCE.write_text("another")
+    keys.append(build._key(command))
+    assert len(set(keys)) == 4
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
+@pytest.mark.parametrize("target", ["-march=x86-64", "-march=x86-64-v3", "-march=x86-64-v4", "--target=aarch64-linux-gnu"])
+def test_compiles_for_every_instruction_set(target, tmp_path):
+    """SSE, AVX2, AVX-512 and NEON: more than this machine can run."""
+    abroad = target.startswith("--target")
+    compiler = shutil.which("clang++") if abroad else build.compiler()
+    if abroad and not (compiler and Path("/usr/aarch64-linux-gnu/include").exists()):
+        pytest.skip("compiling for another processor needs clang++ and that processor's headers")
+    flags = [flag for flag in build.FLAGS if flag not in ("-O3", "-shared")]
+    command = [compiler, *flags, "-O1", target, *build.Shape(7, 3, 8, 2, True).definitions(), "-c", str(build.SOURCE)]
+    subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], check=True)
