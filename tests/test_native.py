@@ -15,13 +15,15 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.native.backend import NativeBackend, available
+from mesaopt.native.merged import merges, products
 from mesaopt.spec import LAYERS, Model, Task
 
 pytestmark = pytest.mark.usefixtures("kernels")
 #: norm-relative errors against float64
 TOLERANCE, MESA_TOLERANCE = 1e-6, 1e-5
-#: (time, d_head, d_model, n_obs): what is compiled in the ordinary tests; 67 is longer than one inner block of the kernel
-CONSTRUCTED = ((1, 1, 4, 1), (50, 20, 40, 10))
+#: (time, d_head, d_model, n_obs): what is compiled in the ordinary tests; 67 is longer than one inner block of the kernel, and
+#: heads of 11 in a model of 8 are merged where all layers are linear
+CONSTRUCTED = ((1, 1, 4, 1), (50, 20, 40, 10), (13, 11, 8, 2))
 RAW = ((13, 7, 11, 5), (67, 4, 6, 3))
 
 
@@ -112,6 +114,7 @@ def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> N
 PAPER_MODELS = {
     "LSA-1": {"layers": ("linear",), "n_heads": 2, "clip": 4.0},
     "LSA-6": {"layers": ("linear",) * 6, "n_heads": 4, "clip": 4.0},
+    "LSA-6 of the compression": {"layers": ("linear",) * 6, "n_heads": 4, "clip": 4.0, "d_head": 40},
     "Mesa-1": {"layers": ("mesa",), "n_heads": 4, "clip": 4.0},
     "Softmax-7": {"layers": ("softmax",) * 7, "n_heads": 4, "d_pe": 40},
     "Hybrid-mesa": {"layers": ("softmax", "mesa"), "n_heads": 4, "d_pe": 40, "clip": 1.0},
@@ -122,7 +125,8 @@ PAPER_MODELS = {
 def test_models_of_the_paper_equal_float64(name):
     settings = PAPER_MODELS[name]
     raw = "d_pe" in settings
-    model = Model(d_model=40, d_head=20, tokens="raw" if raw else "constructed", init_std=0.05 if raw else 2e-4, **settings)
+    widths = {"d_model": 40, "d_head": 20, "init_std": 0.05 if raw else 2e-4}
+    model = Model(tokens="raw" if raw else "constructed", **widths | settings)
     weights, data = initialise(model, 10, [1]), batch(model, 10, 50, 37)
     errors = gradient_errors(NativeBackend(), weights, data, reference(weights, data)[1])
     assert max(errors.values()) < (MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE), errors
@@ -213,3 +217,27 @@ def test_unsupported_models_and_tensors_are_refused():
         NativeBackend().loss(initialise(lsa(), 10, [1, 11]), tokens, targets)
     with pytest.raises(InputError, match="do not fit"):
         NativeBackend().loss(weights, tokens[..., :39], targets)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"d_head": 40}, True),
+        ({"d_head": 40, "layers": ("linear",) * 6}, True),
+        ({"d_head": 20}, False),
+        ({"d_head": 40, "layers": ("linear", "softmax")}, False),
+        ({"d_head": 40, "layers": ("mesa",)}, False),
+        ({"d_head": 40, "tokens": "raw", "d_pe": 40}, False),
+    ],
+)
+def test_heads_are_merged_where_that_is_less_work(changes, expected):
+    assert merges(lsa(**changes), 50) is expected
+
+
+def test_products_of_merged_heads_have_their_shapes():
+    layer = initialise(lsa(d_head=40), 10, [1]).layers[0]
+    qk, ov = products(layer)
+    assert qk.shape == ov.shape == (1, 2, 40, 40)
+    k, q = layer.W_K[0, 1], layer.W_Q[0, 1]
+    torch.testing.assert_close(qk[0, 1], k.T @ q)
+    torch.testing.assert_close(ov[0, 1], layer.W_O[0, 1] @ layer.W_V[0, 1])

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from mesaopt.models.layer import Layer
 from mesaopt.models.mesa_layer import LAM_FLOOR
 from mesaopt.models.transformer import Transformer, positional_encoding
 from mesaopt.native.build import BuildError, Shape, library
+from mesaopt.native.merged import merges, products, set_gradients
 from mesaopt.spec import LAYERS, Model, Run
 
 
@@ -50,6 +52,7 @@ class NativeBackend:
         """Loss alone: half the squared error summed over channels, mean over sequences and positions."""
         return _call(model, tokens, targets, gradients=None)
 
+    @torch.no_grad()
     def loss_and_gradients(
         self, model: Transformer, tokens: Float[Tensor, "1 batch time token"], targets: Float[Tensor, "1 batch time n_obs"]
     ) -> Float[Tensor, " 1"]:
@@ -57,24 +60,43 @@ class NativeBackend:
         for parameter in model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter, memory_format=torch.contiguous_format)
-        gradients = [None if p is None else p.grad for p in _parameters(model)]
+        merged = merges(model.model, tokens.shape[2])
+        rooms = [_room(layer, merged) for layer in cast(list[Layer], model.layers)]
         d_position = _position_table(model, tokens.shape[2], gradients=True)
-        losses = _call(model, tokens, targets, [*gradients, d_position])
+        ends = [None if p is None else p.grad for p in _embeddings(model)]
+        losses = _call(model, tokens, targets, [*chain.from_iterable(rooms), *ends, d_position])
         if d_position is not None:
             _position_gradients(model, d_position)
+        if merged:
+            for layer, (d_qk, _, _, d_ov, _) in zip(cast(list[Layer], model.layers), rooms, strict=True):
+                set_gradients(layer, cast(Tensor, d_qk), cast(Tensor, d_ov))
         return losses
 
 
 def _shape(model: Model, n_obs: int, time: int) -> Shape:
-    return Shape(time=time, d_head=model.d_head, d_model=model.d_model, n_obs=n_obs, raw=model.tokens == "raw")
+    merged = merges(model, time)
+    d_head = model.d_model if merged else model.d_head
+    return Shape(time=time, d_head=d_head, d_model=model.d_model, n_obs=n_obs, raw=model.tokens == "raw", merged=merged)
 
 
-def _parameters(model: Transformer) -> list[Tensor | None]:
-    """In the kernel's order."""
-    ordered: list[Tensor | None] = []
-    for layer in cast(list[Layer], model.layers):
-        ordered += [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, layer.lam if layer.kind == "mesa" else None]
-    return [*ordered, getattr(model, "embedding", None), getattr(model, "unembedding", None)]
+def _matrices(layer: Layer, merged: bool) -> list[Tensor | None]:
+    """Of one layer, in the kernel's order."""
+    if merged:
+        qk, ov = products(layer)
+        return [qk, None, None, ov, None]
+    return [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, layer.lam if layer.kind == "mesa" else None]
+
+
+def _room(layer: Layer, merged: bool) -> list[Tensor | None]:
+    """Where the gradients of `_matrices` go."""
+    if merged:
+        size = (*layer.W_O.shape[:2], layer.W_O.shape[2], layer.W_O.shape[2])
+        return [torch.empty(size), None, None, torch.empty(size), None]
+    return [None if p is None else p.grad for p in _matrices(layer, merged)]
+
+
+def _embeddings(model: Transformer) -> list[Tensor | None]:
+    return [getattr(model, "embedding", None), getattr(model, "unembedding", None)]
 
 
 def _position_table(model: Transformer, time: int, gradients: bool = False) -> Float[Tensor, "2 heads time d_head"] | None:
@@ -113,8 +135,9 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
     except BuildError as error:
         raise InputError(str(error)) from None
     # lam as the PyTorch layer uses it: with a floor that gradients pass through
-    parameters = [p.clamp(min=LAM_FLOOR) if p is not None and p.ndim == 2 else p for p in _parameters(model)]
-    inputs = [*parameters, _position_table(model, time)]
+    matrices = [_matrices(layer, merges(spec, time)) for layer in cast(list[Layer], model.layers)]
+    parameters = [p.clamp(min=LAM_FLOOR) if p is not None and p.ndim == 2 else p for p in chain.from_iterable(matrices)]
+    inputs = [*parameters, *_embeddings(model), _position_table(model, time)]
     tokens, targets = tokens.contiguous(), targets.contiguous()
     for tensor in (tokens, targets, *inputs, *(gradients or ())):
         _check(tensor)

@@ -34,17 +34,19 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a library is compiled for: context length, d_head, d_model, n_obs, and whether tokens are embedded."""
+    """What a library is compiled for: context length, d_head, d_model, n_obs, whether tokens are embedded and heads merged."""
 
     time: int
     d_head: int
     d_model: int
     n_obs: int
     raw: bool
+    merged: bool = False
 
     def definitions(self) -> tuple[str, ...]:
         """The sizes as preprocessor definitions."""
         values = {"T": self.time, "D": self.d_head, "E": self.d_model, "N": self.n_obs, "RAW": int(self.raw)}
+        values["MERGED"] = int(self.merged)
         return tuple(f"-D{name}={value}" for name, value in values.items())
 
 

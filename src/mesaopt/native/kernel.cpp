@@ -12,8 +12,11 @@
 //
 // With M there are three products with weights only: head = rows M (projections; gradient of W_O's input), rows += head M^T
 // (W_O; gradient of the projections' input) and dM += rows^T head. Parameters and gradients come in and go out as row-major
-// arrays shaped as in the PyTorch model. T, D (d_head), E (d_model), N (n_obs) and RAW (tokens are embedded) are set with -D;
-// depth, heads, layer types, clip and batch are arguments.
+// arrays shaped as in the PyTorch model. T, D (d_head), E (d_model), N (n_obs), RAW (tokens are embedded) and MERGED are set with
+// -D; depth, heads, layer types, clip and batch are arguments.
+//
+// MERGED is for linear layers whose heads are wide (D = E here): W_K^T W_Q takes the place of W_Q, W_O W_V that of W_O, and the
+// residual stream itself is keys and values. That is fewer operations as soon as two E x E products cost less than four E x d_head.
 //
 // Products are built from register tiles: TILE_M x TILE_N accumulators stay in registers while the inner index runs. Blocks of
 // BLOCK row tiles and of INNER inner steps keep both operands in the first-level cache.
@@ -223,10 +226,10 @@ static void attend(const V* s, const V* x, V* y) {
     });
 }
 
-// Y = S^T X: every position sums over its future.
-static void attend_back(const V* s, const V* x, V* y) {
+// Y = or += S^T X: every position sums over its future.
+static void attend_back(Into into, const V* s, const V* x, V* y) {
     using Rows = Tiling<T, TILE_M>;
-    for (int i = 0; i < T * D; i++) y[i] = V{};
+    for (int i = 0; i < T * D && into == SET; i++) y[i] = V{};
     for (int k = 0; k < T; k += INNER) Rows::blocks([=](int from, int to) INLINE_LAMBDA {
         Tiling<D, TILE_N>::all([=](auto cols, int n) INLINE_LAMBDA {
             Rows::each(from, min(to, Rows::holding(min(k + INNER, T) - 1) + 1), [=](auto rows, int m) INLINE_LAMBDA {
@@ -344,7 +347,7 @@ struct Layer {
     const float* lam;              // [heads]
     V* dlam;                       // [heads]
     V *x, *z;                      // rows: input; output before the clip
-    V *qkv, *y, *r, *s;            // [3][heads] heads; outputs; R_t q_t of a mesa layer; scores
+    V *qkv, *y, *r, *s;            // [PROJECTED][heads] heads; outputs; R_t q_t of a mesa layer; scores
 };
 
 struct Stack {
@@ -361,14 +364,18 @@ struct Stack {
 };
 
 constexpr size_t TABLE = (size_t)D * E, HEAD = (size_t)T * D, ROWS = (size_t)T * E, SCORES = (size_t)T * T;
+constexpr int PROJECTED = MERGED ? 1 : 3;  // queries, keys, values
+static_assert(!MERGED || D == E, "keys and values are the residual stream");
 
 static V* scores_of(const Stack& k, const Layer& l, int h) { return KEEP_SCORES ? l.s + h * SCORES : k.scores; }
 
 // Queries that meet the keys in the attention: the mesa layer's are R_t q_t.
 static const V* queries_of(const Layer& l, int h) { return (l.kind == MESA ? l.r : l.qkv) + h * HEAD; }
+static const V* keys_of(const Stack& k, const Layer& l, int h) { return MERGED ? l.x : l.qkv + (k.heads + h) * HEAD; }
+static const V* values_of(const Stack& k, const Layer& l, int h) { return MERGED ? l.x : l.qkv + (2 * k.heads + h) * HEAD; }
 
 static void attention_weights(const Stack& k, const Layer& l, int h) {
-    scores(queries_of(l, h), l.qkv + (k.heads + h) * HEAD, scores_of(k, l, h));
+    scores(queries_of(l, h), keys_of(k, l, h), scores_of(k, l, h));
     if (l.kind == SOFTMAX) softmax(scores_of(k, l, h));
 }
 
@@ -385,10 +392,10 @@ static void project(const Stack& k, const Layer& l, int which, int h, bool first
 // OUT: how many channels of the output are read: E, or in the last layer of an unembedded model n_obs.
 template <int OUT> static void forward(const Stack& k, const Layer& l, bool first, V* out) {
     for (int h = 0; h < k.heads; h++) {
-        for (int which = 0; which < 3; which++) project(k, l, which, h, first);
-        if (l.kind == MESA) mesa(l.qkv + (k.heads + h) * HEAD, l.qkv + h * HEAD, l.lam[h], l.r + h * HEAD, k.state);
+        for (int which = 0; which < PROJECTED; which++) project(k, l, which, h, first);
+        if (l.kind == MESA) mesa(keys_of(k, l, h), l.qkv + h * HEAD, l.lam[h], l.r + h * HEAD, k.state);
         attention_weights(k, l, h);
-        attend(scores_of(k, l, h), l.qkv + (2 * k.heads + h) * HEAD, l.y + h * HEAD);
+        attend(scores_of(k, l, h), values_of(k, l, h), l.y + h * HEAD);
     }
     for (int t = 0; t < T; t++) std::memcpy(l.z + t * E, l.x + t * E, OUT * sizeof(V));
     product<D, OUT>(ADD, k.heads, l.y, D, HEAD, l.m_transposed + 3 * k.heads * TABLE, E, TABLE, l.z, E);
@@ -402,27 +409,38 @@ template <int OUT> static void forward(const Stack& k, const Layer& l, bool firs
 
 // Gradients of the head's queries, keys and values from that of its output.
 static void attention_back(const Stack& k, const Layer& l, int h, const V* dy, V* dq, V* dk, V* dv) {
-    const V *keys = l.qkv + (k.heads + h) * HEAD, *values = keys + k.heads * HEAD, *queries = queries_of(l, h);
+    const V *keys = keys_of(k, l, h), *queries = queries_of(l, h);
     V* s = scores_of(k, l, h);
     if (!KEEP_SCORES) attention_weights(k, l, h);
-    scores(dy, values, k.ds);
-    attend_back(s, dy, dv);
+    scores(dy, values_of(k, l, h), k.ds);
+    attend_back(SET, s, dy, dv);
     if (l.kind == SOFTMAX) softmax_back(s, k.ds);
     attend(k.ds, keys, l.kind == MESA ? k.dr : dq);
-    if (l.kind != MESA) return attend_back(k.ds, queries, dk);
+    if (l.kind != MESA) return attend_back(SET, k.ds, queries, dk);
     // The solve is its own adjoint: dq_t = R_t dr_t, and R_t's dependence on the keys gives -(dq r^T + r dq^T) k.
     mesa(keys, k.dr, l.lam[h], dq, k.state);
     scores(dq, keys, k.ds, true);
-    attend_back(k.ds, queries, dk);
-    attend_back(s, dq, k.dr);
+    attend_back(SET, k.ds, queries, dk);
+    attend_back(SET, s, dq, k.dr);
     V sum = {};
     for (size_t i = 0; i < HEAD; i++) dk[i] -= k.dr[i], sum += dq[i] * queries[i];
     l.dlam[h] += sum / (l.lam[h] * l.lam[h]);
 }
 
+// The same of merged heads: the gradients of keys and values go to the residual stream (null: nobody needs them).
+static void merged_back(const Stack& k, const Layer& l, int h, const V* dy, V* dq, V* dx) {
+    V* s = scores_of(k, l, h);
+    if (!KEEP_SCORES) attention_weights(k, l, h);
+    scores(dy, l.x, k.ds);
+    attend(k.ds, l.x, dq);
+    if (!dx) return;
+    attend_back(ADD, s, dy, dx);
+    attend_back(ADD, k.ds, queries_of(l, h), dx);
+}
+
 // k.dx: gradient of the layer's output, on return that of its input (if anything below needs it).
 template <int OUT> static void backward(const Stack& k, const Layer& l, bool first) {
-    V *dq = k.dqkv, *dk = dq + HEAD, *dv = dk + HEAD;
+    V* dq = k.dqkv;
     const V high = fill(k.clip), low = -high;
     if (k.clip != 0) for (int t = 0; t < T; t++) for (int e = 0; e < OUT; e++) {
         const V z = l.z[t * E + e];
@@ -435,11 +453,13 @@ template <int OUT> static void backward(const Stack& k, const Layer& l, bool fir
         weight_gradient<OUT, D>(k.dx, E, l.y + h * HEAD, D, l.dm + o, D);
         product<OUT, D>(SET, 1, k.dx, E, 0, l.m + o, D, 0, k.dy + h * HEAD, D);
     }
+    const bool below = !first || RAW;
     for (int h = 0; h < k.heads; h++) {
-        attention_back(k, l, h, k.dy + h * HEAD, dq, dk, dv);
-        for (int which = 0; which < 3; which++)
+        if constexpr (MERGED) merged_back(k, l, h, k.dy + h * HEAD, dq, below ? k.dx : nullptr);
+        else attention_back(k, l, h, k.dy + h * HEAD, dq, dq + HEAD, dq + 2 * HEAD);
+        for (int which = 0; which < PROJECTED; which++)
             weight_gradient<E, D>(l.x, E, k.dqkv + which * HEAD, D, l.dm + (which * k.heads + h) * TABLE, D);
-        if (!first || RAW) product<D, E>(ADD, 3, k.dqkv, D, HEAD, l.m_transposed + h * TABLE, E, k.heads * TABLE, k.dx, E);
+        if (below) product<D, E>(ADD, PROJECTED, k.dqkv, D, HEAD, l.m_transposed + h * TABLE, E, k.heads * TABLE, k.dx, E);
         if (first && k.position) for (int which = 0; which < 2; which++)
             for (size_t i = 0; i < HEAD; i++) k.d_position[(which * k.heads + h) * HEAD + i] += k.dqkv[which * HEAD + i];
     }
@@ -448,14 +468,15 @@ template <int OUT> static void backward(const Stack& k, const Layer& l, bool fir
 // ---- the whole model --------------------------------------------------------------------------------------------------------
 
 // The caller's arrays. Per layer W_Q, W_K (heads, D, in), W_V (heads, D, E), W_O (heads, E, D), lam (heads) or null, with
-// in = E except for the first layer's W_Q and W_K, whose rows are `first_in` long (only the first E are used here);
-// then embedding (E, N), unembedding (N, E) if RAW, position (2, heads, T, D) or null. Gradients alike.
+// in = E except for the first layer's W_Q and W_K, whose rows are `first_in` long (only the first E are used here). MERGED:
+// W_K^T W_Q (heads, E, E) for W_Q, W_O W_V (heads, E, E) for W_O, W_K and W_V null. Then embedding (E, N), unembedding (N, E) if RAW, position (2, heads, T, D) or null. Gradients alike.
 constexpr int PER_LAYER = 5;
 
 static int row_of(int layer, int which, int first_in) { return layer == 0 && which < 2 ? first_in : E; }
 
 static void load_weights(const Stack& k, const float* const* parameters, int first_in) {
     for (int i = 0; i < k.depth; i++) for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
+        if (MERGED && (which == 1 || which == 2)) continue;
         const int row = row_of(i, which, first_in);
         const float* w = parameters[PER_LAYER * i + which] + (size_t)h * D * row;
         float* m = k.layers[i].m + (which * k.heads + h) * TABLE;
@@ -469,6 +490,7 @@ static void store_gradients(const Stack& k, float* const* gradients, int first_i
     for (int i = 0; i < k.depth; i++) {
         const Layer& l = k.layers[i];
         for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
+            if (MERGED && (which == 1 || which == 2)) continue;
             const int row = row_of(i, which, first_in);
             float* g = gradients[PER_LAYER * i + which] + (size_t)h * D * row;
             const float* dm = l.dm + (which * k.heads + h) * TABLE;
@@ -497,7 +519,7 @@ static void lay_out_layer(Workspace& w, const Stack& k, Layer& l) {
     l.m = w.take<float>(tables), l.m_transposed = w.take<float>(tables);
     l.dm = w.take<float>(tables), l.dlam = w.take<V>(k.heads);
     l.x = w.take<V>(ROWS), l.z = w.take<V>(k.clip != 0 ? ROWS : 0);
-    l.qkv = w.take<V>(3 * head), l.y = w.take<V>(head), l.r = w.take<V>(l.kind == MESA ? head : 0);
+    l.qkv = w.take<V>(PROJECTED * head), l.y = w.take<V>(head), l.r = w.take<V>(l.kind == MESA ? head : 0);
     l.s = w.take<V>(KEEP_SCORES ? k.heads * SCORES : 0);
 }
 
@@ -506,7 +528,7 @@ static void lay_out(Workspace& w, Stack& k) {
     for (int i = 0; i < k.depth; i++) lay_out_layer(w, k, k.layers[i]);
     k.out = w.take<V>(ROWS), k.dx = w.take<V>(ROWS);
     for (int i = 0; i < k.depth && k.clip == 0; i++) k.layers[i].z = i + 1 < k.depth ? k.layers[i + 1].x : k.out;
-    k.dy = w.take<V>(k.heads * HEAD), k.dqkv = w.take<V>(3 * HEAD), k.dr = w.take<V>(HEAD);
+    k.dy = w.take<V>(k.heads * HEAD), k.dqkv = w.take<V>(PROJECTED * HEAD), k.dr = w.take<V>(HEAD);
     k.ds = w.take<V>(SCORES), k.scores = w.take<V>(KEEP_SCORES ? 0 : SCORES), k.state = w.take<V>(D * D);
     k.d_position = w.take<V>(k.position ? 2 * k.heads * HEAD : 0);
     k.tokens = w.take<V>(T * (size_t)(RAW ? N : 0)), k.targets = w.take<V>(T * N), k.errors = w.take<V>(T * N);
