@@ -1,6 +1,8 @@
 """The native kernel computes what the PyTorch model computes in float64, for every shape it claims to support."""
 
 import math
+import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from mesaopt.data.sequences import generate, inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
+from mesaopt.native import backend as native_backend
+from mesaopt.native import build
 from mesaopt.native.backend import NativeBackend, available
 from mesaopt.native.merged import merges, products
 from mesaopt.spec import LAYERS, Model, Task
@@ -172,6 +176,19 @@ def test_training_follows_pytorch(layer):
     native, pytorch = curve(NativeBackend()), curve(TorchBackend())
     assert native[-50:].mean() < 0.7 * native[0]
     assert ((native - pytorch).abs() / pytorch).max() < 1e-4
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
+@pytest.mark.parametrize(("target", "needs"), [("x86-64", "sse2"), ("x86-64-v3", "avx2"), ("x86-64-v4", "avx512vl")])
+def test_every_instruction_set_of_this_processor(target, needs, monkeypatch):
+    if needs not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this processor has no {needs}")
+    monkeypatch.setitem(build.TARGET_FLAGS, "x86_64", (f"-march={target}",))
+    monkeypatch.setattr(native_backend, "library", build.library.__wrapped__)  # which keeps those of the other tests
+    model = Model(layers=LAYERS, tokens="raw", d_model=11, n_heads=2, d_head=7, init_std=0.05, d_pe=4)
+    weights, data = initialise(model, 5, [1]), batch(model, 5, 13, 19)
+    errors = gradient_errors(NativeBackend(), weights, data, reference(weights, data)[1])
+    assert max(errors.values()) < MESA_TOLERANCE, errors
 
 
 def test_gradients_are_replaced_and_repeat_bit_for_bit():
