@@ -56,7 +56,8 @@ def _train(args: argparse.Namespace) -> None:
 def _learn(args: argparse.Namespace) -> None:
     from mesaopt.algorithms.stage import learn_stage
 
-    learn_stage(Theory.from_json(_text(args.spec)), args.seed, args.out)
+    args.spec = _text(args.spec)
+    learn_stage(Theory.from_json(args.spec), args.seed, args.out)
 
 
 def _evaluate(args: argparse.Namespace) -> None:

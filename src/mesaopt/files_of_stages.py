@@ -1,6 +1,7 @@
 """Which files of a command line are results: those that a stage reads, and those that it writes."""
 
 import argparse
+import json
 from pathlib import Path
 
 from mesaopt.provenance import provenance, write_json
@@ -31,6 +32,10 @@ def results_read(args: argparse.Namespace) -> list[Path]:
 
 
 def say_where_from(args: argparse.Namespace) -> None:
-    """Write NAME.json beside each table NAME.parquet of the stage: commit, versions and their fingerprint, machine, times."""
+    """Write NAME.json beside each table NAME.parquet of the stage: commit, versions and their fingerprint, machine, times.
+
+    Of learned algorithms also seed and settings, by which figures made in parts tell whether theirs are the same.
+    """
+    learned = {"seed": args.seed, "spec": json.loads(args.spec)} if args.stage == "learn" else {}
     for table in filter(None, (getattr(args, name) for name in WRITTEN.get(args.stage, ()))):
-        write_json(table.with_suffix(".json"), provenance(stage=args.stage))
+        write_json(table.with_suffix(".json"), provenance(stage=args.stage, **learned))
