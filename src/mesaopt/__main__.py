@@ -165,7 +165,7 @@ def _environment(args: argparse.Namespace) -> None:
 def _record(args: argparse.Namespace) -> None:
     from mesaopt.record import record
 
-    record(args.results, args.recorded)
+    record(args.results, args.recorded, args.replace)
 
 
 def _orphans(args: argparse.Namespace) -> None:

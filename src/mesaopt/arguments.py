@@ -147,9 +147,11 @@ def _add_checks(stage: Callable[..., argparse.ArgumentParser]) -> None:
     _path(sub, "--out")
     sub.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help="where environment.yml lies")
 
-    sub = stage("record", "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
+    sub = stage("record", "Add the tables of a finished paper run to the recorded ones; refuses a changed work tree.")
     sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")
+    text = "figures whose recorded tables are replaced, even where seeds are lost"
+    sub.add_argument("--replace", nargs="+", default=[], metavar="FIGURE", help=text)
 
     sub = stage("orphans", "SLURM jobs of this folder that outlived their Snakemake; exit status 1 if any are left.")
     choice = sub.add_mutually_exclusive_group()
