@@ -31,7 +31,8 @@ COMMANDS = {
     "record": "--results a --recorded b",
     "judge": "--tables a --scale paper --out b",
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
-    "agreement-page": "--agreement a --scale paper --out b",
+    "spread": "--tables a --figures fig2 fig3 --out b",
+    "agreement-page": "--agreement a --spread b --scale paper --out c",
     "compare-curves": "--tables a --published b --out c",
     "overlay": "--figure fig2 --table a --published b --out c.pdf",
 }

@@ -135,7 +135,13 @@ def _draw_agreement(args: argparse.Namespace) -> None:
 def _agreement_page(args: argparse.Namespace) -> None:
     from mesaopt.agreement.page import page_stage
 
-    page_stage(args.project, args.agreement, args.curves, args.scale, args.out)
+    page_stage(args.project, args.agreement, args.curves, args.spread, args.scale, args.out)
+
+
+def _spread(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.spread import spread_stage
+
+    spread_stage(args.tables, args.figures, args.out)
 
 
 def _compare_curves(args: argparse.Namespace) -> None:
@@ -194,6 +200,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "overlay": _overlay,
     "probe": _probe,
     "record": _record,
+    "spread": _spread,
     "train": _train,
 }
 

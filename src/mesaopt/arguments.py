@@ -120,8 +120,13 @@ def _add_agreement(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--scale", required=True)
     sub.add_argument("--style", default="{}", metavar="JSON")
 
+    sub = stage("spread", "Compare the spread of curves over training seeds with that over test batches.")
+    sub.add_argument("--tables", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--figures", nargs="*", default=[], metavar="FIGURE")
+    _path(sub, "--out")
+
     sub = about("agreement-page", "Write what was reproduced and what was not, in Markdown.")
-    _path(sub, "--agreement")
+    _path(sub, "--agreement", "--spread")
     _path(sub, "--curves", required=False)
     sub.add_argument("--scale", required=True)
 

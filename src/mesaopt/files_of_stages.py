@@ -20,6 +20,7 @@ WRITTEN = {
     "interpolate": ("out",),
     "learn": ("out",),
     "probe": ("probes", "in_context"),
+    "spread": ("out",),
 }
 
 
@@ -27,7 +28,7 @@ def results_read(args: argparse.Namespace) -> list[Path]:
     """Results of earlier stages that the command line names."""
     if args.stage in MAKING:
         return []
-    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table", "agreement", "curves")
+    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table", "agreement", "curves", "spread")
     return [path for name in names if (path := getattr(args, name, None)) is not None]
 
 
