@@ -12,6 +12,7 @@ from mesaopt.agreement import draw, page
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
 from mesaopt.agreement.judge import count_line, judge, judge_stage
 from mesaopt.agreement.selections import NotMeasured, Tables, select
+from mesaopt.agreement.spread import spread_stage
 from mesaopt.agreement.statistics import STATISTICS
 from mesaopt.errors import InputError
 from mesaopt.figures.collect import collect
@@ -170,7 +171,7 @@ def judged_examples() -> pd.DataFrame:
 
 
 def test_the_page_says_what_was_found() -> None:
-    text = page.page(shipped(), judged_examples(), None, "recorded")
+    text = page.page(shipped(), judged_examples(), None, None, "recorded")
     assert "holds 1, fails 2, undecided 1, undecided: too few seeds 1, not run" in text
     assert "| 0.970 (0.960 to 0.980) | 0.95 to 1.05 | 0.993 |" in text and "| holds | undecided |" in text
     assert (
@@ -202,8 +203,10 @@ def test_the_committed_page_is_that_of_the_recorded_tables(tmp_path: Path) -> No
     """`snakemake write_page` makes it."""
     recorded = ROOT / "results/recorded"
     judge_stage(ROOT, recorded / "tables", "recorded", [], tmp_path / "agreement.parquet")
-    curves = recorded / "curves.parquet"
-    page.page_stage(ROOT, tmp_path / "agreement.parquet", curves if curves.exists() else None, "recorded", tmp_path / "page.md")
+    spread_stage(recorded / "tables", shipped().figures("recorded"), tmp_path / "spread.parquet")
+    curves = recorded / "curves.parquet" if (recorded / "curves.parquet").exists() else None
+    tables = (tmp_path / "agreement.parquet", curves, tmp_path / "spread.parquet")
+    page.page_stage(ROOT, *tables, "recorded", tmp_path / "page.md")
     assert (ROOT / "docs/agreement.md").read_text() == (tmp_path / "page.md").read_text()
 
 

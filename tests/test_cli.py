@@ -31,7 +31,8 @@ COMMANDS = {
     "record": "--results a --recorded b",
     "judge": "--tables a --scale paper --out b",
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
-    "agreement-page": "--agreement a --scale paper --out b",
+    "spread": "--tables a --figures fig2 fig3 --out b",
+    "agreement-page": "--agreement a --spread b --scale paper --out c",
     "compare-curves": "--tables a --published b --out c",
     "overlay": "--figure fig2 --table a --published b --out c.pdf",
 }
@@ -146,6 +147,8 @@ def test_from_sequences_to_probes(capsys, tmp_path):
     ):  # fmt: skip
         assert len(read_table(tmp_path / f"{path}.parquet", table))
     assert set(read_table(tmp_path / "lsq.parquet", "loss")["predictor"]) == {"LSQ"}
+    learned = json.loads((tmp_path / "parameters.json").read_text())
+    assert (learned["seed"], learned["spec"]) == (1, json.loads(THEORY.to_json()))
 
 
 def test_a_damaged_file_is_one_line_and_nothing_is_written(capsys, tmp_path):

@@ -235,7 +235,28 @@ def test_provenance_gathers_what_runs_recorded(tmp_path):
     assert found["versions"] == {"numpy": ["2.0"]}
     # one seed of the weights run, two of the four others; 36 s each but for the changed one
     assert found["training_hours"] == pytest.approx((36 * 8 + 3600) / 3600, abs=1e-4)
-    assert found["runs"]["linear/lsa-d1-weights"] == {"seeds": [1], "spec": {"name": "lsa-d1-weights"}}
+    assert found["runs"]["linear/lsa-d1-weights"] == {"seeds": [1], "hours": {"1": 0.01}, "spec": {"name": "lsa-d1-weights"}}
+    assert found["runs"]["linear/mesa-d1"]["hours"] == {"1": 0.01, "11": 1.0}
+
+
+def test_seeds_that_were_stacked_in_one_process_share_its_hours(tmp_path):
+    results = write_results(tmp_path, only="fig1")
+    for seed in SEEDS:
+        path = results / f"runs/linear/lsa-d6/seed-{seed}/provenance.json"
+        path.write_text(json.dumps({"commit": "a", "wall_seconds": 3600.0, "pack": list(SEEDS)}))
+    found = describe("fig1", results, SEEDS)
+    assert found["training_hours"] == 1 and found["runs"]["linear/lsa-d6"]["hours"] == {"1": 0.5, "11": 0.5}
+
+
+def test_provenance_says_what_algorithms_were_learned_with(tmp_path):
+    results = write_results(tmp_path, only="fig3")
+    for name in ("proposition2", "gd1"):  # gd1 is not in figure 3
+        content = {"commit": "a", "seed": 1, "spec": {"name": name}}
+        (results / f"theory/linear/{name}").mkdir(exist_ok=True)
+        (results / f"theory/linear/{name}/parameters.json").write_text(json.dumps(content))
+    assert describe("fig3", results, SEEDS)["algorithms"] == {
+        "linear/proposition2": {"seed": 1, "spec": {"name": "proposition2"}}
+    }
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])

@@ -63,7 +63,7 @@ def test_recorded_figures_are_drawn_without_any_other_job(clone: Path) -> None:
 
 
 def test_the_comparison_with_published_curves_is_recorded(clone: Path) -> None:
-    names = {"figure": "fig2", "panel": "mse_1", "series": "LSA-1", "published": "a.csv"}
+    names = {"figure": "fig13", "panel": "mse_1", "series": "LSA-1", "published": "a.csv"}
     counts = {"seeds": 5, "points": 50, "within": 1.0, "largest_gap": 0.01, "at": 7.0, "deviation": 0.02}
     write_table(pd.DataFrame([names | counts]), "curves", SMOKE / "curves.parquet")
     record(SMOKE, RECORDED)

@@ -45,6 +45,12 @@ def test_the_settings_that_ship_are_right() -> None:
         assert DEEP in plan(ROOT, {}, scale).runs
 
 
+def test_algorithms_are_learned_with_the_scales_first_seed_whatever_part_is_computed() -> None:
+    for seeds in (None, [1, 11], [111, 1111, 11111]):
+        assert plan(ROOT, {"seeds": seeds}, "paper").learning_seed == 1
+    assert plan(ROOT, {"seeds": [111, 1111]}, "paper").seeds == (111, 1111)
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_settings(case: str) -> None:
     config, expected = WRONG[case]

@@ -56,7 +56,8 @@ def _train(args: argparse.Namespace) -> None:
 def _learn(args: argparse.Namespace) -> None:
     from mesaopt.algorithms.stage import learn_stage
 
-    learn_stage(Theory.from_json(_text(args.spec)), args.seed, args.out)
+    args.spec = _text(args.spec)
+    learn_stage(Theory.from_json(args.spec), args.seed, args.out)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -134,7 +135,13 @@ def _draw_agreement(args: argparse.Namespace) -> None:
 def _agreement_page(args: argparse.Namespace) -> None:
     from mesaopt.agreement.page import page_stage
 
-    page_stage(args.project, args.agreement, args.curves, args.scale, args.out)
+    page_stage(args.project, args.agreement, args.curves, args.spread, args.scale, args.out)
+
+
+def _spread(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.spread import spread_stage
+
+    spread_stage(args.tables, args.figures, args.out)
 
 
 def _compare_curves(args: argparse.Namespace) -> None:
@@ -164,7 +171,7 @@ def _environment(args: argparse.Namespace) -> None:
 def _record(args: argparse.Namespace) -> None:
     from mesaopt.record import record
 
-    record(args.results, args.recorded)
+    record(args.results, args.recorded, args.replace)
 
 
 def _orphans(args: argparse.Namespace) -> None:
@@ -193,6 +200,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "overlay": _overlay,
     "probe": _probe,
     "record": _record,
+    "spread": _spread,
     "train": _train,
 }
 

@@ -120,8 +120,13 @@ def _add_agreement(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--scale", required=True)
     sub.add_argument("--style", default="{}", metavar="JSON")
 
+    sub = stage("spread", "Compare the spread of curves over training seeds with that over test batches.")
+    sub.add_argument("--tables", required=True, type=Path, metavar="FOLDER")
+    sub.add_argument("--figures", nargs="*", default=[], metavar="FIGURE")
+    _path(sub, "--out")
+
     sub = about("agreement-page", "Write what was reproduced and what was not, in Markdown.")
-    _path(sub, "--agreement")
+    _path(sub, "--agreement", "--spread")
     _path(sub, "--curves", required=False)
     sub.add_argument("--scale", required=True)
 
@@ -147,9 +152,11 @@ def _add_checks(stage: Callable[..., argparse.ArgumentParser]) -> None:
     _path(sub, "--out")
     sub.add_argument("--project", type=Path, default=PROJECT, metavar="FOLDER", help="where environment.yml lies")
 
-    sub = stage("record", "Keep the tables of a finished paper run as the recorded ones; refuses a changed work tree.")
+    sub = stage("record", "Add the tables of a finished paper run to the recorded ones; refuses a changed work tree.")
     sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--recorded", required=True, type=Path, metavar="FOLDER")
+    text = "figures whose recorded tables are replaced, even where seeds are lost"
+    sub.add_argument("--replace", nargs="+", default=[], metavar="FIGURE", help=text)
 
     sub = stage("orphans", "SLURM jobs of this folder that outlived their Snakemake; exit status 1 if any are left.")
     choice = sub.add_mutually_exclusive_group()

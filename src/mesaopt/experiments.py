@@ -15,10 +15,15 @@ from mesaopt.spec import NAME, Run, Task, Theory, Training
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a scale computes."""
+    """Everything that a scale computes.
+
+    Hand-written algorithms are learned with `learning_seed`, the first of the scale's own seeds: whatever part of these is
+    computed, it is held against the same algorithms.
+    """
 
     scale: str
     seeds: tuple[int, ...]
+    learning_seed: int
     tasks: dict[str, Task]
     sequences: dict[str, int]
     runs: dict[str, Run]
@@ -49,6 +54,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     return Plan(
         scale=scale,
         seeds=_seeds(config.get("seeds") or scales[scale]["seeds"]),
+        learning_seed=_seeds(scales[scale]["seeds"])[0],
         tasks=tasks,
         sequences={**experiments["sequences"], **scales[scale].get("sequences", {})},
         runs=runs,

@@ -1,6 +1,7 @@
 """Which files of a command line are results: those that a stage reads, and those that it writes."""
 
 import argparse
+import json
 from pathlib import Path
 
 from mesaopt.provenance import provenance, write_json
@@ -19,6 +20,7 @@ WRITTEN = {
     "interpolate": ("out",),
     "learn": ("out",),
     "probe": ("probes", "in_context"),
+    "spread": ("out",),
 }
 
 
@@ -26,11 +28,15 @@ def results_read(args: argparse.Namespace) -> list[Path]:
     """Results of earlier stages that the command line names."""
     if args.stage in MAKING:
         return []
-    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table", "agreement", "curves")
+    names = ("weights", "sequences", "parameters", "extracted", "snapshots", "table", "agreement", "curves", "spread")
     return [path for name in names if (path := getattr(args, name, None)) is not None]
 
 
 def say_where_from(args: argparse.Namespace) -> None:
-    """Write NAME.json beside each table NAME.parquet of the stage: commit, versions and their fingerprint, machine, times."""
+    """Write NAME.json beside each table NAME.parquet of the stage: commit, versions and their fingerprint, machine, times.
+
+    Of learned algorithms also seed and settings, by which figures made in parts tell whether theirs are the same.
+    """
+    learned = {"seed": args.seed, "spec": json.loads(args.spec)} if args.stage == "learn" else {}
     for table in filter(None, (getattr(args, name) for name in WRITTEN.get(args.stage, ()))):
-        write_json(table.with_suffix(".json"), provenance(stage=args.stage))
+        write_json(table.with_suffix(".json"), provenance(stage=args.stage, **learned))

@@ -74,7 +74,16 @@ TABLES: dict[str, dict[str, str]] = {
     "curves": dict.fromkeys(("figure", "panel", "series", "published"), "string")
     | {"seeds": "int32", "points": "int32"}
     | dict.fromkeys(("within", "largest_gap", "at", "deviation"), "float64"),
+    # a curve per row: its standard deviation over test batches with the seed held fixed, over seeds with the batches held fixed,
+    # and over seeds as drawn (drawn_on: own sequences, or mean of own batches), as parts of its value and means over `points` x;
+    # ratio and drawn_ratio: the last two by the first (agreement/spread.py)
+    "spread": dict.fromkeys(("figure", "panel", "series", "drawn_on"), "string")
+    | dict.fromkeys(("seeds", "batches", "points"), "int32")
+    | dict.fromkeys(("over_batches", "over_seeds", "drawn", "ratio", "drawn_ratio"), "float64"),
 }
+
+#: tables that may have no rows: no figure need be there batch by batch
+_MAY_BE_EMPTY = {"spread"}
 
 #: columns that may be empty: the first row of a history has no training loss, curve panels have no `value`; what was not run has
 #: no estimate, a bound may have one side, not everything is published; a single seed has no deviation
@@ -83,6 +92,7 @@ _OPTIONAL = {
     ("figure", "value"),
     *(("agreement", name) for name, kind in TABLES["agreement"].items() if kind == "float64"),
     ("curves", "deviation"),
+    *(("spread", name) for name, kind in TABLES["spread"].items() if kind == "float64"),
 }
 
 
@@ -100,7 +110,7 @@ def check_table(frame: pd.DataFrame, table: str, where: str) -> None:
         raise InputError(
             f"{where}: not a {table} table: columns {', '.join(map(str, frame.columns))}; expected {', '.join(expected)}"
         )
-    if frame.empty:
+    if frame.empty and table not in _MAY_BE_EMPTY:
         raise InputError(f"{where}: the {table} table has no rows")
     for name, kind in expected.items():
         column = frame[name]

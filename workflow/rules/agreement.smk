@@ -20,10 +20,30 @@ rule judge:
         " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
 
 
+rule spread:
+    """Bands over training seeds against bands over test batches."""
+    input:
+        claim_tables,
+    output:
+        spread="results/{any_scale}/spread.parquet",
+    log:
+        "results/{any_scale}/logs/agreement/spread.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        figures=claim_figures,
+        code=fingerprint("mesaopt.agreement.spread"),
+    shell:
+        "python -m mesaopt spread --tables results/{wildcards.any_scale}/tables --figures {params.figures}"
+        " --out {output.spread} > {log} 2>&1"
+
+
 rule agreement_page:
     input:
         agreement=rules.judge.output.agreement,
         curves=comparison_of_curves,
+        spread=rules.spread.output.spread,
         claims=f"{workflow.basedir}/config/claims.yaml",
     output:
         page=report(
@@ -41,7 +61,7 @@ rule agreement_page:
         curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
         code=fingerprint("mesaopt.agreement.page"),
     shell:
-        "python -m mesaopt agreement-page --agreement {input.agreement} {params.curves}"
+        "python -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
         " --scale {wildcards.any_scale} --out {output.page} > {log} 2>&1"
 
 
@@ -118,7 +138,7 @@ if PUBLISHED:
 
 
 rule agreement:
-    """Every claim judged, in a table, in words and in a figure, and every published curve compared."""
+    """Every claim judged, in a table, in words and in a figure; bands compared, and every published curve."""
     input:
         f"results/{SCALE}/agreement.md",
         f"results/{SCALE}/agreement.parquet",

@@ -9,11 +9,14 @@ def claims():
         stop(error)
 
 
+def claim_figures(wildcards):
+    """The figures that claims read; at the `recorded` scale those that ship with the project."""
+    here = recorded_figures() if wildcards.any_scale == "recorded" else FIGURES
+    return [name for name in claims().figures(wildcards.any_scale) if name in here and name not in config["agreement_without"]]
+
+
 def claim_tables(wildcards):
-    """Tables of the figures that claims read; at the `recorded` scale those that ship with the project."""
-    scale = wildcards.any_scale
-    names = [name for name in claims().figures(scale) if name not in config["agreement_without"]]
-    return [f"results/{scale}/tables/{name}.parquet" for name in names if scale != "recorded" or name in recorded_figures()]
+    return [f"results/{wildcards.any_scale}/tables/{name}.parquet" for name in claim_figures(wildcards)]
 
 
 @cache

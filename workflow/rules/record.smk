@@ -1,4 +1,4 @@
-# The tables of a finished paper run become the recorded ones, which ship with the project.
+# The tables of a finished paper run are added to the recorded ones, which ship with the project.
 
 
 rule record:

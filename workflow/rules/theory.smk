@@ -1,4 +1,5 @@
-# The hand-written algorithms: learned on the task itself with the first seed, then scored like any model, on every seed's data.
+# The hand-written algorithms: learned on the task itself with the scale's first seed (whatever `seeds` says), then scored like
+# any model, on every seed's data.
 
 
 rule learn:
@@ -12,7 +13,7 @@ rule learn:
         ENVIRONMENT
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
-        seed=lambda wildcards: plan(wildcards.scale).seeds[0],
+        seed=lambda wildcards: plan(wildcards.scale).learning_seed,
         code=fingerprint("mesaopt.algorithms.learning"),
     shell:
         "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"

@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 from mesaopt.agreement.claims import Claims
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
-from mesaopt.agreement.page import Row, bound, measured, number
+from mesaopt.agreement.page import Row, bound
+from mesaopt.agreement.words import measured, number
 from mesaopt.figures import style
 from mesaopt.figures.draw import saved
 from mesaopt.figures.options import Style

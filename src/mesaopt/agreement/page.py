@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from mesaopt.agreement import bands
 from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW
 from mesaopt.agreement.judge import count_line
+from mesaopt.agreement.words import measured, number
 from mesaopt.tables import atomic_path, read_table
 
 METHOD = """\
@@ -19,22 +21,22 @@ How this was judged: every claim is one statistic of the values behind a figure,
 estimate is the mean over training seeds (of ratios, of their logarithms), its interval the 95 % interval of Student's t. A claim
 *holds* when the whole interval is on the right side of its bound, *fails* when the whole interval is on the wrong side, and is
 *undecided* in between; one training seed has no interval and decides nothing. *With all claims* is the verdict that remains when
-the error of 5 % is shared among all claims (Holm's correction). Hand-written algorithms are learned once, with the first seed,
-and scored on every seed's sequences. Bounds, statistics and sources: `config/claims.yaml`."""
+the error of 5 % is shared among all claims (Holm's correction). Hand-written algorithms are learned once, with the first seed
+of the scale, and scored on every seed's sequences. Bounds, statistics and sources: `config/claims.yaml`."""
 #: a row of table `agreement`, its columns as attributes
 Row = Any
 
 
-def page_stage(project: Path, agreement: Path, curves: Path | None, scale: str, out: Path) -> None:
-    """Write the page on the tables `agreement` and, where there is one, `curves`. Raises `InputError` in one line."""
+def page_stage(project: Path, agreement: Path, curves: Path | None, spread: Path, scale: str, out: Path) -> None:
+    """Write the page on the tables `agreement`, `spread` and, where there is one, `curves`. Raises `InputError` in one line."""
     compared = None if curves is None else read_table(curves, "curves")
-    text = page(read_claims(project), read_table(agreement, "agreement"), compared, scale)
+    text = page(read_claims(project), read_table(agreement, "agreement"), compared, read_table(spread, "spread"), scale)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, scale: str) -> str:
-    """Markdown: summary, a section per topic, published curves, edits of bounds."""
+def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, spread: pd.DataFrame | None, scale: str) -> str:
+    """Markdown: summary, a section per topic, published curves, bands, edits of bounds."""
     rows: dict[str, Row] = {str(row.claim): row for row in judged.itertuples()}
     parts = [
         "# Agreement with the paper",
@@ -45,6 +47,7 @@ def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, scal
         METHOD,
         *(part for topic in claims.topics for part in _topic(claims, topic, rows)),
         *_curves(curves),
+        *bands.section(spread),
         *_not_run(rows),
         *_changes(claims),
     ]
@@ -157,16 +160,6 @@ def _changes(claims: Claims) -> list[str]:
         return ["## Changes of bounds", "None since the first evaluation."]
     lines = [f"- {change.date}, `{change.claim}`: {change.what}. {change.why}" for change in claims.changes]
     return ["## Changes of bounds", "\n".join(lines)]
-
-
-def number(value: float) -> str:
-    """Three significant digits, without zeros at the end; nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.3g}".replace("-", "−")
-
-
-def measured(value: float, digits: int = 3) -> str:
-    """That many significant digits, with zeros at the end."""
-    return "" if math.isnan(value) else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
 
 
 def estimate(row: Row) -> str:

@@ -1,9 +1,7 @@
 """Panels and series of figures that a settings file names: found, or one line that says which there are."""
 
-import re
-
 from mesaopt.errors import InputError, unknown
-from mesaopt.figures.parts import Panel, Source
+from mesaopt.figures.parts import Panel
 from mesaopt.figures.registry import figure
 
 
@@ -26,12 +24,4 @@ def check_series(panel: Panel, series: str, where: str) -> None:
 
 def has_series(panel: Panel, series: str) -> bool:
     """Whether a panel has curves of that name."""
-    return panel.kind != "matrix" and any(re.fullmatch(_pattern(source), series) for source in panel.sources)
-
-
-def _pattern(source: Source) -> str:
-    """`{column}` in the name of a series stands for the values of that column that the source selects, `{layer}` for a number."""
-    chosen = {f"{{{column}}}": wanted for column, wanted in source.select if isinstance(wanted, tuple)}
-    options = {place: "|".join(re.escape(str(value)) for value in values) for place, values in chosen.items()}
-    parts = re.split(r"(\{\w+\})", source.series)
-    return "".join(f"({options.get(part, r'[0-9]+')})" if part.startswith("{") else re.escape(part) for part in parts)
+    return panel.kind != "matrix" and any(source.has(series) for source in panel.sources)

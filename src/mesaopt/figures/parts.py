@@ -1,5 +1,6 @@
 """What a figure is made of: panels, their axes and the files behind their curves."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,14 @@ class Source:
     value: str = ""
     select: tuple[tuple[str, str | int | tuple[str, ...]], ...] = ()
     behind: tuple[str, ...] = ()
+
+    def has(self, series: str) -> bool:
+        """Whether it gives such a series: `{column}` stands for the values that it selects of the column, or for any number."""
+        chosen = {f"{{{column}}}": wanted for column, wanted in self.select if isinstance(wanted, tuple)}
+        options = {place: "|".join(re.escape(str(value)) for value in values) for place, values in chosen.items()}
+        parts = re.split(r"(\{\w+\})", self.series)
+        pattern = "".join(f"({options.get(part, r'[0-9]+')})" if part.startswith("{") else re.escape(part) for part in parts)
+        return re.fullmatch(pattern, series) is not None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.errors import InputError
-from mesaopt.figures.registry import chosen, inputs, runs
+from mesaopt.figures.registry import algorithms, chosen, inputs, runs
 
 
 def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, and the spec of every run."""
+    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, spec and hours by seed of every run, and
+    what hand-written algorithms were learned with.
+    """
     found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
     records = [record for entries in found.values() for record, _ in entries]
     tables = [path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds)) if path.suffix == ".parquet"]
@@ -24,13 +26,31 @@ def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
         "seeds": list(seeds),
         "commits": _distinct(record.get("commit") for record in records),
         "dirty": any(record.get("dirty") for record in records),
-        "training_hours": round(sum(record.get("wall_seconds", 0.0) for record in records) / 3600, 4),
+        "training_hours": round(sum(map(_hours, records)), 4),
         "machines": _distinct(record.get("cpu") for record in records),
         "devices": _distinct(record.get("device") for record in records),
         "versions": versions,
         "environments": environments,
-        "runs": {run: {"seeds": chosen(runs(name)[run], seeds), "spec": entries[0][1]} for run, entries in found.items()},
+        "runs": {run: _of_run(chosen(runs(name)[run], seeds), entries) for run, entries in found.items()},
+        "algorithms": _algorithms(name, results),
     }
+
+
+def _of_run(seeds: Sequence[int], entries: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    hours = {str(seed): round(_hours(record), 4) for seed, (record, _) in zip(seeds, entries, strict=True)}
+    return {"seeds": list(seeds), "hours": hours, "spec": entries[0][1]}
+
+
+def _hours(record: Mapping[str, Any]) -> float:
+    """Wall time of one training; seeds that were stacked in one process share its time."""
+    return record.get("wall_seconds", 0.0) / max(1, len(record.get("pack", []))) / 3600
+
+
+def _algorithms(name: str, results: Path) -> dict[str, Any]:
+    """Seed and spec of every learned algorithm behind the figure, of those that say so."""
+    paths = {algorithm: results / "theory" / algorithm / "parameters.json" for algorithm in algorithms(name)}
+    found = {algorithm: read_json(path) for algorithm, path in paths.items() if path.exists()}
+    return {algorithm: {key: of[key] for key in ("seed", "spec")} for algorithm, of in found.items() if "spec" in of}
 
 
 def _record(folder: Path, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:

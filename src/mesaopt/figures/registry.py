@@ -12,7 +12,7 @@ from mesaopt.figures import contents, controls
 from mesaopt.figures.names import label
 from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
 
-__all__ = ["FIGURES", "analyses", "figure", "inputs", "label", "runs"]
+__all__ = ["FIGURES", "algorithms", "analyses", "figure", "inputs", "label", "runs"]
 
 
 def _lettered(panels: Sequence[Panel], letter: str) -> tuple[Panel, ...]:
@@ -131,6 +131,12 @@ def inputs(name: str, seeds: Sequence[int]) -> list[str]:
 def runs(name: str) -> dict[str, Seeds]:
     """The trained runs behind figure `name`, such as linear/lsa-d6, and whether all seeds are needed or the first alone."""
     return {_run(folder): which for folder, which in _folders(name).items()}
+
+
+def algorithms(name: str) -> list[str]:
+    """The hand-written algorithms behind figure `name`, such as linear/gd1."""
+    paths = (source.path.split("/") for panel in figure(name).panels for source in panel.sources)
+    return list(dict.fromkeys("/".join(parts[1:3]) for parts in paths if parts[0] == "theory"))
 
 
 def _run(folder: str) -> str:
