@@ -27,6 +27,7 @@ def test_claims_are_judged_without_published_tables(clone: Path) -> None:
     assert judged.loc["one-layer-is-gd", "verdict"] == "holds"
     assert judged.loc["depth-lowers-loss", "reason"] == "there is no table of fig3"
     assert (clone / "results/recorded/agreement.md").read_text().startswith("# Agreement with the paper")
+    assert "<h1 id=" in (clone / "results/recorded/agreement.html").read_text()
     assert (clone / "figures/agreement.pdf").read_bytes().startswith(b"%PDF")
     assert not (clone / "results/recorded/curves.parquet").exists()
     assert planned(clone, "results/recorded/agreement.md", "figures/agreement.pdf", *RECORDED) == {}

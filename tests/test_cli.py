@@ -32,6 +32,7 @@ COMMANDS = {
     "judge": "--tables a --scale paper --out b",
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
     "spread": "--tables a --figures fig2 fig3 --out b",
+    "page-html": "--page a --out b",
     "agreement-page": "--agreement a --spread b --scale paper --out c",
     "compare-curves": "--tables a --published b --out c",
     "overlay": "--figure fig2 --table a --published b --out c.pdf",

@@ -16,13 +16,15 @@ from mesaopt.environment import fingerprint, versions
 from mesaopt.figures.registry import FIGURES
 
 TWO = ("figures/fig1.pdf", "figures/fig13.pdf")
+PAGE = "results/smoke/agreement.html"
 KINDS = (("figures", "pdf"), ("tables", "parquet"), ("tables", "json"))
 
 
 @pytest.fixture(scope="module")
 def report(smoke_figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(smoke_figures, tmp_path_factory.mktemp("report") / "clone", symlinks=True)
-    snakemake(folder, "--report", "report.html", *TWO, "--config", "scale=smoke")
+    snakemake(folder, PAGE, "--config", "scale=smoke")
+    snakemake(folder, "--report", "report.html", *TWO, PAGE, "--config", "scale=smoke")
     return folder / "report.html"
 
 
@@ -47,6 +49,12 @@ def test_every_figure_has_its_caption_table_and_provenance(report: Path) -> None
         assert facts["versions"] == {package: [version] for package, version in versions().items()}
 
 
+def test_the_page_on_agreement_is_there_to_be_read(report: Path) -> None:
+    page = embedded(report, "results")[PAGE]
+    assert page["mime_type"] == "text/html", "what the report shows, where it offers other files for download"
+    assert "<h1 id=" in base64.b64decode(page["data_uri"].split("base64,")[1]).decode()
+
+
 def test_the_runtime_of_every_rule_is_in_the_report(report: Path) -> None:
     html = report.read_text()
     for rule in ("train", "extract", "evaluate_extract_probe", "collect", "draw_fig1"):
@@ -57,6 +65,10 @@ def test_a_browser_finds_the_figures(report: Path) -> None:
     shown = page_after(report, "Figures", "eye")
     assert "<td" in shown and ">fig1<" in shown and ">fig13<" in shown
     assert re.search(r"<(iframe|embed|object)[^>]*data:application/pdf", shown), "the first figure is not shown"
+
+
+def test_a_browser_shows_the_page_on_agreement(report: Path) -> None:
+    assert re.search(r"<(iframe|embed|object)[^>]*data:text/html", page_after(report, "Agreement", "eye"))
 
 
 @pytest.mark.long

@@ -138,6 +138,12 @@ def _agreement_page(args: argparse.Namespace) -> None:
     page_stage(args.project, args.agreement, args.curves, args.spread, args.scale, args.out)
 
 
+def _page_html(args: argparse.Namespace) -> None:
+    from mesaopt.agreement.html import html_stage
+
+    html_stage(args.page, args.out)
+
+
 def _spread(args: argparse.Namespace) -> None:
     from mesaopt.agreement.spread import spread_stage
 
@@ -198,6 +204,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "learn": _learn,
     "orphans": _orphans,
     "overlay": _overlay,
+    "page-html": _page_html,
     "probe": _probe,
     "record": _record,
     "spread": _spread,

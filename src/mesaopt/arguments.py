@@ -130,6 +130,9 @@ def _add_agreement(stage: Callable[..., argparse.ArgumentParser]) -> None:
     _path(sub, "--curves", required=False)
     sub.add_argument("--scale", required=True)
 
+    sub = stage("page-html", "The same page as HTML, for the report.")
+    _path(sub, "--page", "--out")
+
     sub = about("compare-curves", "Compare our curves with published ones, point by point.")
     sub.add_argument("--tables", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--published", required=True, type=Path, metavar="FOLDER")

@@ -46,8 +46,9 @@ rule agreement_page:
         spread=rules.spread.output.spread,
         claims=f"{workflow.basedir}/config/claims.yaml",
     output:
-        page=report(
-            "results/{any_scale}/agreement.md",
+        page="results/{any_scale}/agreement.md",
+        html=report(
+            "results/{any_scale}/agreement.html",
             caption="../report/agreement.rst",
             category="Agreement",
             labels={"what": "in words", "scale": "{any_scale}"},
@@ -59,10 +60,10 @@ rule agreement_page:
         ENVIRONMENT
     params:
         curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
-        code=fingerprint("mesaopt.agreement.page"),
+        code=fingerprint("mesaopt.agreement.page") + fingerprint("mesaopt.agreement.html"),
     shell:
         "python -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
-        " --scale {wildcards.any_scale} --out {output.page} > {log} 2>&1"
+        " --scale {wildcards.any_scale} --out {output.page} then page-html --page {output.page} --out {output.html} > {log} 2>&1"
 
 
 rule draw_agreement:
