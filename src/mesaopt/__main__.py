@@ -16,6 +16,7 @@ from mesaopt.arguments import parser
 from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
 from mesaopt.files_of_stages import results_read, say_where_from
+from mesaopt.garbage import search_rarely
 from mesaopt.spec import Task, Theory
 from mesaopt.threads import one_thread
 
@@ -246,4 +247,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    search_rarely()
     sys.exit(main())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.errors import InputError
+from mesaopt.garbage import search_rarely
 from mesaopt.spec import Run
 from mesaopt.stopping import StopRequest
 from mesaopt.threads import one_thread
@@ -167,4 +168,5 @@ def main(text: str) -> int:
 
 
 if __name__ == "__main__":
+    search_rarely()
     sys.exit(main(sys.argv[1]))

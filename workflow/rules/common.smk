@@ -22,9 +22,12 @@ from mesaopt.errors import InputError
 from mesaopt.experiments import resolve
 from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
+from mesaopt.garbage import search_rarely
 from mesaopt.orphans import queued_jobs
 from mesaopt.provenance import code_fingerprint
 from mesaopt.settings import read_settings
+
+search_rarely()
 
 COMPUTED_SCALES = ["paper", "laptop", "smoke"]
 FORMATS = ["pdf", "png", "svg"]
