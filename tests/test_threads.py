@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from figure_inputs import write_results
-from stage_files import TASK, run, sequences, trained
+from stage_files import TASK, run, sequences, trained, transformer
 
 from mesaopt import __file__ as package
+from mesaopt.__main__ import HANDLERS
+from mesaopt.models.weights import save_weights
 from mesaopt.spec import Theory
 from mesaopt.threads import EXCEPTIONS, VARIABLES
 
@@ -32,6 +34,7 @@ def report():
     facts = {"started": started, "ended": time.time(), "arguments": sys.orig_argv, "threads": names}
     if torch := sys.modules.get("torch"):
         facts |= {"torch": torch.get_num_threads(), "parallel": torch.__config__.parallel_info()}
+    facts["compiler"] = "torch._dynamo" in sys.modules
     with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w") as file:
         json.dump(facts, file)
 
@@ -86,26 +89,48 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
     assert at_once(trainers) <= 2
     assert ["torch" in facts for facts in processes if facts not in trainers] == [False]  # the one that waits
     assert [counts(facts) for facts in processes] == [{1}] * 4
+    assert not any(facts["compiler"] for facts in processes)
 
 
-def test_every_other_stage_has_one_thread(tmp_path):
-    weights, data, theory = trained(tmp_path / "run", "linear"), sequences(tmp_path), tmp_path / "theory.json"
+#: stages that no job runs, or that need a git work tree, SLURM or published curves
+BY_HAND = {"compare-curves", "orphans", "overlay", "record"}
+
+
+def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
+    """Arguments by stage, in an order in which they can run, in `folder`."""
+    weights, data, theory = trained(folder / "run", "linear"), sequences(folder), folder / "theory.json"
     theory.write_text(Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1).to_json())
-    results = write_results(tmp_path, seeds=(1,), only="fig2")
-    read, learned, out = ["--weights", weights, "--sequences", data], tmp_path / "learned.parquet", ["--out", "a.parquet"]
-    of_theory, made = ["--parameters", learned], ["--table", "fig2.parquet", "--provenance", "fig2.json"]
-    commands = {
+    snapshots, tensors = weights.with_name("snapshots.safetensors"), transformer("linear").seed_weights(0)
+    save_weights({f"step-0/{name}": tensor for name, tensor in tensors.items()}, snapshots)
+    results = write_results(folder, seeds=(1,), only="fig2")
+    read, learned, out = ["--weights", weights, "--sequences", data], "learned.parquet", ["--out", "a.parquet"]
+    of_theory, made = ["--spec", theory, "--parameters", learned], ["--table", "fig2.parquet", "--provenance", "fig2.json"]
+    judged = ["--agreement", "agreement.parquet", "--scale", "smoke"]
+    return {
         "data": ["--task", TASK.to_json(), "--seed", 1, "--counts", "evaluation=4", "--sequences", "a.parquet", "--systems", "b"],
         "learn": ["--spec", theory, "--seed", 1, "--out", learned],
         "evaluate": [*read, "--name", "LSA-2", *out],
-        "evaluate-theory": ["--spec", theory, *of_theory, "--sequences", data, "--name", "P", *out],
+        "evaluate-theory": [*of_theory, "--sequences", data, "--name", "P", *out],
         "evaluate-lsq": ["--sequences", data, *out],
         "extract": ["--weights", weights, *out, "--structure", "b.parquet"],
-        "probe": [*read, "--theory", theory, *of_theory, "--probes", "a.parquet"],
+        "interpolate": ["--extracted", weights, "--snapshots", snapshots, *out],
+        "probe": [*read, "--theory", theory, "--parameters", learned, "--probes", "a.parquet"],
         "collect": ["--figure", "fig2", "--results", results, "--seeds", 1, "--out", "fig2.parquet", "--provenance", "fig2.json"],
         "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
+        "judge": ["--tables", folder, "--scale", "smoke", "--out", "agreement.parquet"],
+        "draw-agreement": [*judged, "--out", "agreement.pdf"],
+        "agreement-page": [*judged, "--out", "agreement.md"],
+        "compare": ["--first", results, "--second", results],
+        "environment": ["--out", "environment.parquet"],
     }
+
+
+def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(tmp_path):
+    """PyTorch where something is computed or its version is told; nowhere its compiler, which its own optimizers would import."""
+    commands = stages_of_one_process(tmp_path)
+    assert set(commands) | BY_HAND | {"train"} == set(HANDLERS)
     found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
-    without_torch = {stage for stage, processes in found.items() if "torch" not in processes[0]}
-    assert without_torch == {"collect", "draw"}  # which have nothing to compute
+    without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
+    assert without_torch == {"collect", "draw", "judge", "draw-agreement", "agreement-page", "compare"}
+    assert not any(facts["compiler"] for (facts,) in found.values())

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Parameter
 
 from mesaopt.algorithms.gradient_descent import GradientDescent, line_search_eta
 from mesaopt.algorithms.pairs import scores
@@ -19,6 +20,7 @@ from mesaopt.algorithms.preconditioning import Preconditioned, polynomial, power
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import delayed
 from mesaopt.errors import DivergenceError, InputError
+from mesaopt.optimizer import AdamW
 from mesaopt.schedule import learning_rate
 from mesaopt.spec import Theory
 
@@ -62,7 +64,8 @@ class Chebyshev:
 
     def __init__(self, theory: Theory) -> None:
         self.theory = theory
-        self.parameters = {"alpha": torch.ones(theory.n_steps).double(), "beta": torch.zeros(theory.n_steps).double()}
+        alpha, beta = torch.ones(theory.n_steps).double(), torch.zeros(theory.n_steps).double()
+        self.parameters = {"alpha": Parameter(alpha), "beta": Parameter(beta)}
 
     def basis(self, inputs: Tensor) -> Iterable[Tensor]:
         return power_predictions(inputs, self.theory.n_steps, self.theory.inverse_lam, self.theory.lag)
@@ -78,7 +81,7 @@ class Descent:
         if theory.lag:
             raise InputError(f"{theory.name}: lag is for chebyshev; gradient descent uses all pairs")
         eta = line_search_eta(training_batch(theory.task, [seed], _LINE_SEARCH, "theory", theory.steps)[0])
-        self.parameters = {"eta": torch.tensor([eta]).double(), "w_0": torch.zeros(1).double()}
+        self.parameters = {"eta": Parameter(torch.tensor([eta]).double()), "w_0": Parameter(torch.zeros(1).double())}
 
     def basis(self, inputs: Tensor) -> Iterable[Tensor]:
         visible = scores(inputs, inputs)
@@ -102,8 +105,7 @@ def learn(theory: Theory, seed: int) -> tuple[pd.DataFrame, list[float]]:
 
 
 def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[float]:
-    parameters = [values.requires_grad_() for values in problem.parameters.values()]
-    optimiser = torch.optim.AdamW(parameters, lr=theory.lr, weight_decay=theory.weight_decay)
+    optimizer = AdamW(problem.parameters.values(), theory.weight_decay)
     horizon = theory.horizon or theory.steps
     history = []
     for step in range(theory.steps):
@@ -113,10 +115,9 @@ def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[fl
         history.append(loss.item())
         if not torch.isfinite(loss):
             raise DivergenceError(f"{theory.name}: loss {loss.item()} at step {step} (seed {seed}); a smaller lr may help")
-        optimiser.param_groups[0]["lr"] = learning_rate(step, theory.lr, theory.warmup, horizon, theory.final_lr)
-        optimiser.zero_grad()
+        optimizer.gradients.zero_()
         loss.backward()
-        optimiser.step()
+        optimizer.update(step, learning_rate(step, theory.lr, theory.warmup, horizon, theory.final_lr))
     return history
 
 
