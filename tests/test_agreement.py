@@ -1,5 +1,6 @@
 """Verdicts on claims from planted tables: agreement holds, disagreement is found, what is missing is named. And the page."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from agreement_tables import ROOT, SEEDS, cell_rows, curve_rows, one_layer, selection, shipped, write_figure
 from figure_inputs import write_results
+from matplotlib.transforms import Bbox
 
 from mesaopt.agreement import draw, page
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
@@ -218,6 +220,27 @@ def test_every_claim_is_a_row_of_the_figure() -> None:
     assert "0.970 [0.960, 0.980]" in texts and "holds*" in texts and "1 seed" in texts
     marks = {line.get_marker() for line in canvas.get_lines()}
     assert {"o", "X", "s", "D"} <= marks
+
+
+def test_texts_of_a_row_do_not_touch() -> None:
+    judged = judged_examples()
+    wide = {
+        "estimate": 0.0254,
+        "low": -0.000101,
+        "high": 0.0509,
+        "bound_low": 0.00066,
+        "bound_high": 0.0011,
+        "published": 0.00088,
+    }
+    judged.loc[judged["claim"] == "one-layer-loss", list(wide)] = list(wide.values())
+    canvas = draw.compose(shipped(), judged, "recorded", Style()).axes[0]
+    canvas.figure.draw_without_rendering()
+    rows: dict[float, list[Bbox]] = {}
+    for text in canvas.texts:
+        rows.setdefault(text.get_position()[1], []).append(text.get_window_extent())
+    for boxes in rows.values():
+        ordered = sorted(boxes, key=lambda box: box.x0)
+        assert all(left.x1 < right.x0 for left, right in pairwise(ordered)) and ordered[-1].x1 < canvas.figure.bbox.x1
 
 
 def test_the_claims_side_is_left_of_the_bound() -> None:

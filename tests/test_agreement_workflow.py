@@ -42,7 +42,7 @@ def test_published_curves_are_compared_and_drawn(clone: Path, tmp_path: Path) ->
     assert curves["series"].tolist() == ["LSA-1", "GD-1"] and (curves["within"] == 1).all()
     assert (clone / "figures/agreement/fig2.pdf").read_bytes().startswith(b"%PDF")
     page = (clone / "docs/agreement.md").read_text()
-    assert "| fig2 | mse_1 | LSA-1 | 50 | 100% |" in page and page == (clone / "results/recorded/agreement.md").read_text()
+    assert "| fig2 | mse_1 | LSA-1 | 5 | 50 | 100% |" in page and page == (clone / "results/recorded/agreement.md").read_text()
 
 
 def test_a_folder_that_does_not_exist_is_named_and_the_rest_planned(clone: Path) -> None:

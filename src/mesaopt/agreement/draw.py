@@ -39,7 +39,7 @@ LIMITS = (0.0, 2.5)
 #: inches of one row; the axis' left and right edge as parts of the page's width, and places of text in widths of the axis
 ROW, AXIS = 0.19, (0.365, 0.58)
 SENTENCE = -1.67
-COLUMNS = {"ours (95 %)": 1.05, "bound": 1.75, "paper": 2.26, "verdict": 2.56}
+COLUMNS = {"ours (95 %)": 1.03, "bound": 1.82, "paper": 2.36, "verdict": 2.63}
 #: characters of a line of a claim's sentence
 WRAP = 58
 
@@ -82,7 +82,7 @@ def _axis(canvas: Canvas, count: int, options: Style) -> None:
     canvas.spines["left"].set_visible(False)
     canvas.set_xlabel("part of the bound; shaded: where claims hold", fontsize=options.font_size - 2)
     for name, x in COLUMNS.items():
-        _text(canvas, x, -1, name, options, weight="bold")
+        _text(canvas, x, -1, name, options, weight="bold", va="baseline")
 
 
 def _text(canvas: Canvas, x: float | int, place: float | int, text: str, options: Style, **font: Any) -> None:
@@ -93,7 +93,8 @@ def _text(canvas: Canvas, x: float | int, place: float | int, text: str, options
 
 def _row(canvas: Canvas, place: int, row: Row, options: Style) -> None:
     grey = {"color": "0.55"} if row.verdict == NOT_RUN else {}
-    _text(canvas, SENTENCE, place, "\n".join(textwrap.wrap(row.sentence, WRAP, break_on_hyphens=False)), options, **grey)
+    sentence = row.sentence.replace(" %", "\N{NO-BREAK SPACE}%")
+    _text(canvas, SENTENCE, place, "\n".join(textwrap.wrap(sentence, WRAP, break_on_hyphens=False)), options, **grey)
     values = (_interval(row), bound(row), number(row.published), _verdict(row))
     for x, text in zip(COLUMNS.values(), values, strict=True):
         _text(canvas, x, place, text, options, **grey)

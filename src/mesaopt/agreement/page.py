@@ -133,9 +133,10 @@ def _beyond(row: Row) -> str:
 def _curves(curves: pd.DataFrame | None) -> list[str]:
     if curves is None:
         return []
-    head = "| figure | panel | curve | points | within | largest gap | at |\n|---|---|---|---|---|---|---|"
+    head = "| figure | panel | curve | seeds | points | within | largest gap | at |\n|---|---|---|---|---|---|---|---|"
     lines = [
-        f"| {row.figure} | {row.panel} | {row.series} | {row.points} | {row.within:.0%} | {row.largest_gap:+.1%} | {row.at:g} |"
+        f"| {row.figure} | {row.panel} | {row.series} | {row.seeds} | {row.points} | {row.within:.0%} | {row.largest_gap:+.1%}"
+        f" | {row.at:g} |"
         for row in curves.itertuples()
     ]
     text = (
