@@ -51,6 +51,16 @@ def test_a_new_seed_adds_only_its_jobs(built: Path) -> None:
     }
 
 
+def test_long_jobs_start_first(tmp_path: Path) -> None:
+    """Two cores then stay busy to the end: what is left over is short."""
+    output = snakemake(copy_workflow(tmp_path / "clone"), "-n", "figures/fig2.pdf", "figures/fig3.pdf", *SMOKE, "pack=1")
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .+\n)+)", output, flags=re.MULTILINE)
+    priorities = {rule: int(re.findall(r"priority: (\d+)", rest + "priority: 0")[0]) for rule, rest in jobs}
+    first = dict.fromkeys(("train", "sequences", "learn"), 2) | dict.fromkeys(("interpolate", "evaluate_extract_probe"), 1)
+    assert {rule: priority for rule, priority in priorities.items() if priority} == first
+    assert {"evaluate", "extract", "collect", "draw_fig3", "publish"} <= set(priorities)
+
+
 def test_new_seeds_share_a_job_but_never_with_finished_ones(built: Path) -> None:
     jobs = planned(built, "figures/fig1.pdf", *SMOKE, "seeds=[1,11,111,1111]", "pack=4")
     assert jobs["train_linear-lsa-d6_111_to_1111"] == 1

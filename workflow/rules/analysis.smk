@@ -68,6 +68,7 @@ for stages, runs in analysis_groups(ANALYSES):
             f"results/{{scale}}/benchmarks/{'_'.join(stages)}/{{run}}/seed-{{seed}}.tsv"
         wildcard_constraints:
             run="|".join(runs),
+        priority: SECOND if {"interpolate", "probe"} & set(stages) else 0
         conda:
             ENVIRONMENT
         params:

@@ -32,6 +32,7 @@ search_rarely()
 COMPUTED_SCALES = ["paper", "laptop", "smoke"]
 FORMATS = ["pdf", "png", "svg"]
 ENVIRONMENT = f"{workflow.basedir}/environment.yml"
+FIRST, SECOND = 2, 1  # priorities: trainings and what all analyses need; the longer analyses
 
 
 def stop(error):

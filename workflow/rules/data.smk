@@ -9,6 +9,7 @@ rule sequences:
         "results/{scale}/logs/data/{task}/seed-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/data/{task}/seed-{seed}.tsv"
+    priority: FIRST
     conda:
         ENVIRONMENT
     params:

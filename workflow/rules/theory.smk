@@ -9,6 +9,7 @@ rule learn:
         "results/{scale}/logs/theory/{algorithm}/learn.log",
     benchmark:
         "results/{scale}/benchmarks/theory/{algorithm}/learn.tsv"
+    priority: FIRST
     conda:
         ENVIRONMENT
     params:

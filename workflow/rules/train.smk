@@ -1,5 +1,6 @@
 # Trainings. A job takes a pack of seeds of one run: one on a CPU, all of them where jobs get a GPU (stacked there). Outputs
-# are per seed and no parameter names the pack, so another pack size reruns nothing.
+# are per seed and no parameter names the pack, so another pack size reruns nothing. Long jobs start first (`priority`), and what
+# those after them need; the many short analyses then fill the cores to the end.
 
 TRAINED = dict(
     weights="weights.safetensors",
@@ -22,6 +23,7 @@ rule train:
         "results/{scale}/logs/train/{run}/seed-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/train/{run}/seed-{seed}.tsv"
+    priority: FIRST
     conda:
         ENVIRONMENT
     threads: 1
@@ -51,6 +53,7 @@ for run, pack in PACKS:
             f"results/{SCALE}/logs/train/{run}/seeds-{pack[0]}-to-{pack[-1]}.log",
         benchmark:
             f"results/{SCALE}/benchmarks/train/{run}/seeds-{pack[0]}-to-{pack[-1]}.tsv"
+        priority: FIRST
         conda:
             ENVIRONMENT
         threads: len(pack)
