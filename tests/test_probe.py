@@ -16,8 +16,8 @@ from mesaopt.experiments import resolve
 from mesaopt.in_context import in_context_loss, queries
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model, load_weights, save_weights
-from mesaopt.probe import Sample, activations, fit, probe_run, read_preconditioner, score, solve
-from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.probe import activations, fit, probe_run, read_preconditioner, score, solve
+from mesaopt.probe_targets import Sample, Target, make_targets, shuffled
 from mesaopt.shared_batches import shared_batches
 from mesaopt.spec import Model, Theory
 from mesaopt.tables import check_table, write_table
@@ -29,6 +29,13 @@ T = TASK.context_length
 def sample(count, seed=0):
     data = observations(count, seed).float()
     return Sample(data, make_targets("linear", data, CHEBYSHEV))
+
+
+def scored_probes(model, fitted, scored=None):
+    """Errors on `scored` of probes that are fitted on `fitted`; on the same sequences if there are no others."""
+    scored = scored or fitted
+    probes = fit(activations(model, fitted.observations), fitted)
+    return score(activations(model, scored.observations), scored, probes)
 
 
 def residual_streams(model, data):
@@ -53,7 +60,7 @@ def naive(model, fitted, scored, name):
 @pytest.mark.parametrize("kind", ["linear", "mesa", "raw"])
 def test_probes_equal_one_least_squares_problem_at_a_time(kind):
     model, fitted, scored = transformer(kind), sample(90), sample(70, seed=1)
-    found = score(model, scored, fit(model, fitted))
+    found = scored_probes(model, fitted, scored)
     assert not fitted.targets["preconditioned_input"].kept.all(), "leaving out must be part of what is compared"
     for name in fitted.targets:
         mse, r2 = naive(model, fitted, scored, name)
@@ -81,7 +88,7 @@ def test_activations_come_in_chunks_of_sequences_layer_by_layer():
 
 
 def test_the_current_token_is_in_the_input_and_the_next_one_is_not():
-    table = score(transformer("linear"), sample(100, seed=1), fit(transformer("linear"), sample(200)))
+    table = scored_probes(transformer("linear"), sample(200), sample(100, seed=1))
     at_input = table[table["layer"] == 0].groupby("target")
     assert at_input["mse"].max()["current_token"] < 1e-12
     assert at_input["r2"].min()["current_token"] > 1 - 1e-9
@@ -125,14 +132,14 @@ def test_left_out_sequences_change_nothing():
     wild = torch.where(kept[..., None], values, 1e6)
     few = Sample(fitted.observations[kept[:, 0]], {"next_token": Target(values[kept[:, 0]], torch.ones(40, T, dtype=torch.bool))})
     all_but = Sample(fitted.observations, {"next_token": Target(wild, kept)})
-    found, expected = (score(model, one, fit(model, one)) for one in (all_but, few))
+    found, expected = (scored_probes(model, one) for one in (all_but, few))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-8)
 
 
 def test_shuffled_targets_cannot_be_decoded_from_other_sequences():
     fitted, scored = sample(300), sample(200, seed=1)
     control = [Sample(one.observations, shuffled(dict(one.targets))) for one in (fitted, scored)]
-    table = score(transformer("linear"), control[1], fit(transformer("linear"), control[0]))
+    table = scored_probes(transformer("linear"), *control)
     assert set(table["target"]) == {f"shuffled_{name}" for name in fitted.targets}
     assert table["r2"].max() < 0.05
 
@@ -176,7 +183,7 @@ def test_controls_are_the_untrained_model_other_targets_and_the_shared_batches(t
     for rows, target, probed, fitted, scored in cases:
         of_target = f"target == {target!r}"
         found = table.query(f"{rows} and {of_target}").sort_values(["layer", "t"])["mse"].to_numpy()
-        expected = score(probed, scored, fit(probed, fitted)).query(of_target).sort_values(["layer", "t"])["mse"]
+        expected = scored_probes(probed, fitted, scored).query(of_target).sort_values(["layer", "t"])["mse"]
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-10)
     assert set(table["batch"]) == {0, 1, 2, 3, 4, 5}
 
@@ -189,7 +196,7 @@ def _sorted(table):
 def test_the_untrained_model_of_the_paper_holds_nothing_but_its_input(tmp_path):
     """Weights of standard deviation 0.0002 leave the residual stream as it is: probes see the input after every layer."""
     model, sampled = initialise(Model(("linear",) * 2, "constructed", 4 * N, 4, 20, 0.0002), N, [1]), sample(60)
-    table = score(model, sampled, fit(model, sampled)).query("target == 'next_token'")
+    table = scored_probes(model, sampled).query("target == 'next_token'")
     by_layer = table.pivot(index="t", columns="layer", values="mse")
     for layer in (1, 2):
         np.testing.assert_allclose(by_layer[layer], by_layer[0], rtol=1e-3)

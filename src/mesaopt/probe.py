@@ -9,8 +9,7 @@ Controls: the same of the untrained model, for targets of other sequences, and i
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from mesaopt.evaluate import read_observations, read_run
 from mesaopt.in_context import check_measurable, in_context_table
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model
-from mesaopt.probe_targets import Target, make_targets, shuffled
+from mesaopt.probe_targets import Sample, Target, make_targets
 from mesaopt.shared_batches import OWN, shared_batches
 from mesaopt.spec import Run, Theory
 from mesaopt.tables import read_table
@@ -36,29 +35,11 @@ from mesaopt.tables import read_table
 NEGLIGIBLE = 1e-12
 #: in-sample errors are low by the share of fitted features in the sequences, so their number is part of the published way
 IN_SAMPLE = 256
-SPLITS = {"in_sample": ("evaluation", "evaluation"), "held_out": ("probe_fit", "probe_score")}
 SEQUENCES = ("evaluation", "probe_fit", "probe_score")
-#: the targets that controls are made for: those of the paper's figures
-CONTROLLED = ("next_token", "preconditioned_input")
 
 File = str | os.PathLike[str]
 Probes = dict[str, Float[Tensor, "layer time d_model n_obs"]]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Sequences with the targets to decode from them."""
-
-    observations: Float[Tensor, "batch time_plus_1 n_obs"]
-    targets: Mapping[str, Target]
-
-    def controlled(self) -> "Sample":
-        """With those targets alone that controls are made for."""
-        return Sample(self.observations, {name: self.targets[name] for name in CONTROLLED})
-
-    def with_shuffled(self) -> "Sample":
-        """With targets of other sequences beside all of its own."""
-        return Sample(self.observations, {**self.targets, **shuffled(self.controlled().targets)})
+Streams = Iterable[tuple[slice, Float[Tensor, "layer time part d_model"]]]
 
 
 def activations(
@@ -70,14 +51,16 @@ def activations(
         tokens = tokenise(inputs_targets(observations[part])[0], model.model.tokens)
         with torch.no_grad():
             _, stream = model.activations(tokens[None])
-        yield part, torch.cat([stream[f"layer_{i}"] for i in range(len(model.layers) + 1)]).transpose(1, 2)
+        layers = torch.cat([stream[f"layer_{i}"] for i in range(len(model.layers) + 1)])
+        # as matrices (sequence, channel) that are multiplied whole, more than once
+        yield part, layers.transpose(1, 2).contiguous()
 
 
-def fit(model: Transformer, sample: Sample) -> Probes:
-    """Least-squares maps to every target, in float64, by normal equations summed over chunks."""
+def fit(streams: Streams, sample: Sample) -> Probes:
+    """Least-squares maps from the sample's `activations` to every target, in float64, by normal equations summed over chunks."""
     zero = torch.zeros((), dtype=torch.float64)
     gram, moment, excluded = zero, zero, dict.fromkeys(sample.targets, zero)
-    for part, stream in activations(model, sample.observations):
+    for part, stream in streams:
         x = stream.double()
         # one product with all targets side by side; targets leave out few sequences, so the common Gram matrix is corrected
         gram = gram + x.mT @ x
@@ -112,12 +95,12 @@ def solve(gram: Float[Tensor, "*batch d d"], moment: Float[Tensor, "*batch d n"]
     return vectors @ (inverse[..., None] * (vectors.mT @ moment))
 
 
-def score(model: Transformer, sample: Sample, probes: Probes) -> pd.DataFrame:
-    """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of fitted probes on `sample`."""
+def score(streams: Streams, sample: Sample, probes: Probes) -> pd.DataFrame:
+    """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of probes on a sample's `activations`."""
     maps = torch.cat([probes[name] for name in sample.targets], dim=-1)
     kept = torch.stack([target.kept for target in sample.targets.values()], dim=-1)
     squares = torch.zeros(*maps.shape[:2], maps.shape[-1], dtype=torch.float64)
-    for part, stream in activations(model, sample.observations):
+    for part, stream in streams:
         counted = kept[part].transpose(0, 1).repeat_interleave(maps.shape[-1] // kept.shape[-1], dim=-1)
         errors = (stream.double() @ maps) * counted - _side_by_side(sample, part)
         squares += errors.square_().sum(-2)
@@ -176,16 +159,23 @@ def probe_run(
 
 def _both_splits(model: Transformer, samples: Mapping[str, Sample]) -> tuple[pd.DataFrame, Probes]:
     """Errors of both splits, and the probes that were scored on other sequences."""
-    probes = {split: fit(model, samples[fitted]) for split, (fitted, _) in SPLITS.items()}
-    scores = [score(model, samples[scored], probes[split]).assign(split=split) for split, (_, scored) in SPLITS.items()]
-    return pd.concat(scores, ignore_index=True), probes["held_out"]
+    fitted, scored = samples["probe_fit"], samples["probe_score"]
+    probes = fit(activations(model, fitted.observations), fitted)
+    held_out = score(activations(model, scored.observations), scored, probes).assign(split="held_out")
+    return pd.concat([_in_sample(model, samples["evaluation"]), held_out], ignore_index=True), probes
+
+
+def _in_sample(model: Transformer, sample: Sample) -> pd.DataFrame:
+    """Errors on the sequences that the probes are fitted on: few, so that their activations are kept for both."""
+    streams = list(activations(model, sample.observations))
+    return score(streams, sample, fit(streams, sample)).assign(split="in_sample")
 
 
 def _on_shared_batches(model: Transformer, run: Run, size: int, preconditioner: Preconditioned) -> Iterator[pd.DataFrame]:
     """In-sample errors on each test batch of `size` sequences."""
     for number, observations in shared_batches(run.task, size):
         sample = _sample(run, observations, preconditioner).controlled()
-        yield score(model, sample, fit(model, sample)).assign(split="in_sample", model="trained", batch=number)
+        yield _in_sample(model, sample).assign(model="trained", batch=number)
 
 
 def _read(run: Run, sequences: File, split: str) -> Float[Tensor, "batch time_plus_1 n_obs"]:

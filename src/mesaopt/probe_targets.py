@@ -17,6 +17,8 @@ from mesaopt.algorithms.least_squares import exact_preconditioned_inputs
 from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.data.sequences import inputs_targets
 
+#: the targets that controls are made for: those of the paper's figures
+CONTROLLED = ("next_token", "preconditioned_input")
 #: `contracting` states are clipped to [-2, 2]; sequences that reach the bound are no longer linear
 CLIPPED = 2.0
 
@@ -55,3 +57,19 @@ def _without_outliers(values: Float[Tensor, "batch time n_obs"]) -> Target:
 def shuffled(targets: Mapping[str, Target]) -> dict[str, Target]:
     """Control: every sequence gets the targets of its neighbour. Sequences are independent, so any permutation would do."""
     return {f"shuffled_{name}": Target(one.values.roll(1, 0), one.kept.roll(1, 0)) for name, one in targets.items()}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sequences with the targets to decode from them."""
+
+    observations: Float[Tensor, "batch time_plus_1 n_obs"]
+    targets: Mapping[str, Target]
+
+    def controlled(self) -> "Sample":
+        """With those targets alone that controls are made for."""
+        return Sample(self.observations, {name: self.targets[name] for name in CONTROLLED})
+
+    def with_shuffled(self) -> "Sample":
+        """With targets of other sequences beside all of its own."""
+        return Sample(self.observations, {**self.targets, **shuffled(self.controlled().targets)})
