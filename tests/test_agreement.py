@@ -222,16 +222,10 @@ def test_every_claim_is_a_row_of_the_figure() -> None:
     assert {"o", "X", "s", "D"} <= marks
 
 
-def test_texts_of_a_row_do_not_touch() -> None:
+@pytest.mark.parametrize(("estimate", "low", "high"), [(0.0254, -0.000101, 0.0509), (0.000333, -5.51e-05, 0.000722)])
+def test_texts_of_a_row_do_not_touch(estimate: float, low: float, high: float) -> None:
     judged = judged_examples()
-    wide = {
-        "estimate": 0.0254,
-        "low": -0.000101,
-        "high": 0.0509,
-        "bound_low": 0.00066,
-        "bound_high": 0.0011,
-        "published": 0.00088,
-    }
+    wide = {"estimate": estimate, "low": low, "high": high, "bound_low": 0.00066, "bound_high": 0.0011, "published": 0.00088}
     judged.loc[judged["claim"] == "one-layer-loss", list(wide)] = list(wide.values())
     canvas = draw.compose(shipped(), judged, "recorded", Style()).axes[0]
     canvas.figure.draw_without_rendering()

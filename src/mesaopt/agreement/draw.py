@@ -39,7 +39,7 @@ LIMITS = (0.0, 2.5)
 #: inches of one row; the axis' left and right edge as parts of the page's width, and places of text in widths of the axis
 ROW, AXIS = 0.19, (0.365, 0.58)
 SENTENCE = -1.67
-COLUMNS = {"ours (95 %)": 1.03, "bound": 1.82, "paper": 2.36, "verdict": 2.63}
+COLUMNS = {"ours (95 %)": 1.03, "bound": 1.86, "paper": 2.38, "verdict": 2.63}
 #: characters of a line of a claim's sentence
 WRAP = 58
 
@@ -108,6 +108,10 @@ def _interval(row: Row) -> str:
     """Estimate and interval, short."""
     if np.isnan(row.low):
         return measured(row.estimate)
+    if 0 < abs(row.estimate) < 0.001:  # two digits of the estimate, and its decimals for all three: a column has little room
+        decimals = 1 - int(np.floor(np.log10(abs(row.estimate))))
+        estimate, low, high = (f"{value:.{decimals}f}".replace("-", "−") for value in (row.estimate, row.low, row.high))
+        return f"{estimate} [{low}, {high}]"
     digits = 3 if abs(row.estimate) > 0.01 else 2
     return f"{measured(row.estimate)} [{measured(row.low, digits)}, {measured(row.high, digits)}]"
 
