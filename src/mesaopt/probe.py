@@ -39,7 +39,8 @@ SEQUENCES = ("evaluation", "probe_fit", "probe_score")
 
 File = str | os.PathLike[str]
 Probes = dict[str, Float[Tensor, "layer time d_model n_obs"]]
-Streams = Iterable[tuple[slice, Float[Tensor, "layer time part d_model"]]]
+#: what `activations` gives; the last chunk may be smaller
+Streams = Iterable[tuple[slice, Float[Tensor, "layer time _ d_model"]]]
 
 
 def activations(
