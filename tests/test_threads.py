@@ -119,7 +119,9 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
         "judge": ["--tables", folder, "--scale", "smoke", "--out", "agreement.parquet"],
         "draw-agreement": [*judged, "--out", "agreement.pdf"],
-        "agreement-page": [*judged, "--out", "agreement.md"],
+        "spread": ["--tables", folder, "--figures", "fig2", "--out", "spread.parquet"],
+        "agreement-page": [*judged, "--spread", "spread.parquet", "--out", "agreement.md"],
+        "page-html": ["--page", "agreement.md", "--out", "agreement.html"],
         "compare": ["--first", results, "--second", results],
         "environment": ["--out", "environment.parquet"],
     }
@@ -132,5 +134,5 @@ def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(t
     found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
     without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
-    assert without_torch == {"collect", "draw", "judge", "draw-agreement", "agreement-page", "compare"}
+    assert without_torch == {"collect", "draw", "judge", "draw-agreement", "spread", "agreement-page", "page-html", "compare"}
     assert not any(facts["compiler"] for (facts,) in found.values())
