@@ -54,7 +54,9 @@ def _times(ratios: pd.Series) -> str:
 
 
 def _part(value: float, ratio: float = math.nan) -> str:
-    if math.isnan(value) or ratio < LEARNED_ONCE:
-        return "" if math.isnan(value) else "0%"
+    if math.isnan(value):
+        return ""
+    if ratio < LEARNED_ONCE:
+        return "0%"
     shown = f"{measured(100 * value, 2)}%"
     return shown if math.isnan(ratio) else f"{shown} ({measured(ratio, 2)})"

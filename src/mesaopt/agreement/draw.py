@@ -20,7 +20,7 @@ from mesaopt.agreement.claims import Claims
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
 from mesaopt.agreement.page import Row, bound
-from mesaopt.agreement.words import measured, number
+from mesaopt.agreement.words import measured, number, rounded
 from mesaopt.figures import style
 from mesaopt.figures.draw import saved
 from mesaopt.figures.options import Style
@@ -110,7 +110,7 @@ def _interval(row: Row) -> str:
         return measured(row.estimate)
     if 0 < abs(row.estimate) < 0.001:  # two digits of the estimate, and its decimals for all three: a column has little room
         decimals = 1 - int(np.floor(np.log10(abs(row.estimate))))
-        estimate, low, high = (f"{value:.{decimals}f}".replace("-", "−") for value in (row.estimate, row.low, row.high))
+        estimate, low, high = (rounded(value, decimals) for value in (row.estimate, row.low, row.high))
         return f"{estimate} [{low}, {high}]"
     digits = 3 if abs(row.estimate) > 0.01 else 2
     return f"{measured(row.estimate)} [{measured(row.low, digits)}, {measured(row.high, digits)}]"

@@ -60,7 +60,7 @@ class NativeBackend:
         for parameter in model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter, memory_format=torch.contiguous_format)
-        merged = merges(model.model, tokens.shape[2])
+        merged = _shape(model.model, model.n_obs, tokens.shape[2]).merged
         rooms = [_room(layer, merged) for layer in cast(list[Layer], model.layers)]
         d_position = _position_table(model, tokens.shape[2], gradients=True)
         ends = [None if p is None else p.grad for p in _embeddings(model)]
@@ -130,12 +130,13 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
     width = model.n_obs if spec.tokens == "raw" else spec.d_model
     if tokens.shape != (1, batch, time, width) or targets.shape != (1, batch, time, model.n_obs):
         raise InputError(f"tokens {tuple(tokens.shape)} and targets {tuple(targets.shape)} do not fit the model")
+    shape = _shape(spec, model.n_obs, time)
     try:
-        kernel = library(_shape(spec, model.n_obs, time))
+        kernel = library(shape)
     except BuildError as error:
         raise InputError(str(error)) from None
     # lam as the PyTorch layer uses it: with a floor that gradients pass through
-    matrices = [_matrices(layer, merges(spec, time)) for layer in cast(list[Layer], model.layers)]
+    matrices = [_matrices(layer, shape.merged) for layer in cast(list[Layer], model.layers)]
     parameters = [p.clamp(min=LAM_FLOOR) if p is not None and p.ndim == 2 else p for p in chain.from_iterable(matrices)]
     inputs = [*parameters, *_embeddings(model), _position_table(model, time)]
     tokens, targets = tokens.contiguous(), targets.contiguous()

@@ -45,8 +45,8 @@ class Shape:
 
     def definitions(self) -> tuple[str, ...]:
         """The sizes as preprocessor definitions."""
-        values = {"T": self.time, "D": self.d_head, "E": self.d_model, "N": self.n_obs, "RAW": int(self.raw)}
-        values["MERGED"] = int(self.merged)
+        sizes = {"T": self.time, "D": self.d_head, "E": self.d_model, "N": self.n_obs}
+        values = sizes | {"RAW": int(self.raw), "MERGED": int(self.merged)}
         return tuple(f"-D{name}={value}" for name, value in values.items())
 
 

@@ -407,16 +407,21 @@ template <int OUT> static void forward(const Stack& k, const Layer& l, bool firs
     }
 }
 
-// Gradients of the head's queries, keys and values from that of its output.
+// Gradients of the head's queries, keys and values from that of its output. Merged heads add those of keys and values to that of
+// the residual stream, which dk and dv then are (null: nobody needs it).
 static void attention_back(const Stack& k, const Layer& l, int h, const V* dy, V* dq, V* dk, V* dv) {
+    constexpr Into into = MERGED ? ADD : SET;
     const V *keys = keys_of(k, l, h), *queries = queries_of(l, h);
     V* s = scores_of(k, l, h);
     if (!KEEP_SCORES) attention_weights(k, l, h);
     scores(dy, values_of(k, l, h), k.ds);
-    attend_back(SET, s, dy, dv);
+    if (dv) attend_back(into, s, dy, dv);
     if (l.kind == SOFTMAX) softmax_back(s, k.ds);
     attend(k.ds, keys, l.kind == MESA ? k.dr : dq);
-    if (l.kind != MESA) return attend_back(SET, k.ds, queries, dk);
+    if (l.kind != MESA) {
+        if (dk) attend_back(into, k.ds, queries, dk);
+        return;
+    }
     // The solve is its own adjoint: dq_t = R_t dr_t, and R_t's dependence on the keys gives -(dq r^T + r dq^T) k.
     mesa(keys, k.dr, l.lam[h], dq, k.state);
     scores(dq, keys, k.ds, true);
@@ -427,20 +432,10 @@ static void attention_back(const Stack& k, const Layer& l, int h, const V* dy, V
     l.dlam[h] += sum / (l.lam[h] * l.lam[h]);
 }
 
-// The same of merged heads: the gradients of keys and values go to the residual stream (null: nobody needs them).
-static void merged_back(const Stack& k, const Layer& l, int h, const V* dy, V* dq, V* dx) {
-    V* s = scores_of(k, l, h);
-    if (!KEEP_SCORES) attention_weights(k, l, h);
-    scores(dy, l.x, k.ds);
-    attend(k.ds, l.x, dq);
-    if (!dx) return;
-    attend_back(ADD, s, dy, dx);
-    attend_back(ADD, k.ds, queries_of(l, h), dx);
-}
-
 // k.dx: gradient of the layer's output, on return that of its input (if anything below needs it).
 template <int OUT> static void backward(const Stack& k, const Layer& l, bool first) {
-    V* dq = k.dqkv;
+    const bool below = !first || RAW;
+    V *dq = k.dqkv, *stream = below ? k.dx : nullptr, *dk = MERGED ? stream : dq + HEAD, *dv = MERGED ? stream : dq + 2 * HEAD;
     const V high = fill(k.clip), low = -high;
     if (k.clip != 0) for (int t = 0; t < T; t++) for (int e = 0; e < OUT; e++) {
         const V z = l.z[t * E + e];
@@ -453,10 +448,8 @@ template <int OUT> static void backward(const Stack& k, const Layer& l, bool fir
         weight_gradient<OUT, D>(k.dx, E, l.y + h * HEAD, D, l.dm + o, D);
         product<OUT, D>(SET, 1, k.dx, E, 0, l.m + o, D, 0, k.dy + h * HEAD, D);
     }
-    const bool below = !first || RAW;
     for (int h = 0; h < k.heads; h++) {
-        if constexpr (MERGED) merged_back(k, l, h, k.dy + h * HEAD, dq, below ? k.dx : nullptr);
-        else attention_back(k, l, h, k.dy + h * HEAD, dq, dq + HEAD, dq + 2 * HEAD);
+        attention_back(k, l, h, k.dy + h * HEAD, dq, dk, dv);
         for (int which = 0; which < PROJECTED; which++)
             weight_gradient<E, D>(l.x, E, k.dqkv + which * HEAD, D, l.dm + (which * k.heads + h) * TABLE, D);
         if (below) product<D, E>(ADD, PROJECTED, k.dqkv, D, HEAD, l.m_transposed + h * TABLE, E, k.heads * TABLE, k.dx, E);
@@ -468,15 +461,18 @@ template <int OUT> static void backward(const Stack& k, const Layer& l, bool fir
 // ---- the whole model --------------------------------------------------------------------------------------------------------
 
 // The caller's arrays. Per layer W_Q, W_K (heads, D, in), W_V (heads, D, E), W_O (heads, E, D), lam (heads) or null, with
-// in = E except for the first layer's W_Q and W_K, whose rows are `first_in` long (only the first E are used here). MERGED:
-// W_K^T W_Q (heads, E, E) for W_Q, W_O W_V (heads, E, E) for W_O, W_K and W_V null. Then embedding (E, N), unembedding (N, E) if RAW, position (2, heads, T, D) or null. Gradients alike.
+// in = E except for the first layer's W_Q and W_K, whose rows are `first_in` long (only the first E are used here); MERGED:
+// W_K^T W_Q (heads, E, E) for W_Q, W_O W_V (heads, E, E) for W_O, null for W_K and W_V. Then embedding (E, N), unembedding (N, E)
+// if RAW, position (2, heads, T, D) or null. Gradients alike.
 constexpr int PER_LAYER = 5;
+
+static constexpr bool is_given(int which) { return !MERGED || which == 0 || which == 3; }
 
 static int row_of(int layer, int which, int first_in) { return layer == 0 && which < 2 ? first_in : E; }
 
 static void load_weights(const Stack& k, const float* const* parameters, int first_in) {
     for (int i = 0; i < k.depth; i++) for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
-        if (MERGED && (which == 1 || which == 2)) continue;
+        if (!is_given(which)) continue;
         const int row = row_of(i, which, first_in);
         const float* w = parameters[PER_LAYER * i + which] + (size_t)h * D * row;
         float* m = k.layers[i].m + (which * k.heads + h) * TABLE;
@@ -490,7 +486,7 @@ static void store_gradients(const Stack& k, float* const* gradients, int first_i
     for (int i = 0; i < k.depth; i++) {
         const Layer& l = k.layers[i];
         for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
-            if (MERGED && (which == 1 || which == 2)) continue;
+            if (!is_given(which)) continue;
             const int row = row_of(i, which, first_in);
             float* g = gradients[PER_LAYER * i + which] + (size_t)h * D * row;
             const float* dm = l.dm + (which * k.heads + h) * TABLE;
