@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def trainers(folder: Path) -> list[int]:
     return [int(owner[1]) for owner in owners if owner and Path("/proc", owner[1]).exists()]
 
 
+@contextlib.contextmanager
+def started(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """`start`, and whatever happens nothing of it outlives the block."""
+    with start(folder) as process:
+        try:
+            yield process
+        finally:
+            for pid in [process.pid, *trainers(folder)]:
+                kill(pid)
+
+
+def text(log: Path) -> str:
+    """What a log says; nothing while Snakemake, which starts a job by removing its old log, has none yet."""
+    with contextlib.suppress(FileNotFoundError):
+        return log.read_text()
+    return ""
+
+
 def kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -66,14 +85,10 @@ def test_everything_killed_at_random_moments(tmp_path: Path, undisturbed: dict[s
     folder = copy_workflow(tmp_path / "clone")
     killed_in_training = 0
     for _ in range(3):
-        process = start(folder)
-        wait_for_training(folder, process)
-        time.sleep(random.uniform(0, 1.5))
-        training = trainers(folder)
-        killed_in_training += bool(training) and process.poll() is None
-        for pid in [process.pid, *training]:
-            kill(pid)
-        process.wait()
+        with started(folder) as process:
+            wait_for_training(folder, process)
+            time.sleep(random.uniform(0, 1.5))
+            killed_in_training += bool(trainers(folder)) and process.poll() is None
         snakemake(folder, "--unlock", *SETTINGS)
     assert killed_in_training, "no kill met a training"
     output = snakemake(folder, TARGET, *SETTINGS)
@@ -84,19 +99,19 @@ def test_everything_killed_at_random_moments(tmp_path: Path, undisturbed: dict[s
 def test_snakemake_killed_while_its_training_lives_on(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     """The new command waits for the training that outlived its Snakemake, instead of starting a second one."""
     folder = copy_workflow(tmp_path / "clone")
-    process = start(folder)
-    wait_for_training(folder, process)
-    [orphan] = trainers(folder)
-    os.kill(orphan, signal.SIGSTOP)  # so that it is still there when the next one comes, however fast the machine
-    kill(process.pid)
-    process.wait()
-    snakemake(folder, "--unlock", *SETTINGS)
-    again = start(folder)
     log = folder / "results/smoke/logs/train/linear/lsa-d1-weights/seed-1.log"
-    deadline = time.monotonic() + 120
-    while f"is being trained by process {orphan}" not in log.read_text():
-        assert again.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    os.kill(orphan, signal.SIGCONT)
-    assert again.wait(timeout=300) == 0
+    with started(folder) as process:
+        wait_for_training(folder, process)
+        [orphan] = trainers(folder)
+        os.kill(orphan, signal.SIGSTOP)  # so that it is still there when the next one comes, however fast the machine
+        kill(process.pid)
+        process.wait()
+        snakemake(folder, "--unlock", *SETTINGS)
+        with started(folder) as again:
+            deadline = time.monotonic() + 120
+            while f"is being trained by process {orphan}" not in text(log):
+                assert again.poll() is None and time.monotonic() < deadline, text(log)
+                time.sleep(0.1)
+            os.kill(orphan, signal.SIGCONT)
+            assert again.wait(timeout=300) == 0
     assert outcome(folder) == undisturbed

@@ -7,6 +7,8 @@ from torch.autograd import gradcheck
 from mesaopt.models import recursion
 from mesaopt.models.attention import linear_attention
 from mesaopt.models.mesa_layer import LAM_FLOOR, mesa_attention, mesa_ridge
+from mesaopt.models.transformer import initialise
+from mesaopt.spec import Model
 
 NAMES = ("output", "q", "k", "v", "lam", "forget")
 
@@ -125,3 +127,42 @@ def test_nothing_is_saved_but_inputs_and_outputs():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
         out = mesa_attention(*leaves)
     assert sum(saved) <= sum(leaf.numel() for leaf in leaves) + out.numel() + 3 * leaves[3].numel()
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_autocast_does_not_reach_the_recursion(forget):
+    """Outputs and gradients are those without autocast, bit for bit, also where the backward pass runs inside it."""
+    arguments = inputs(forget=forget)
+    expected = output_and_gradients(mesa_attention, arguments, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = output_and_gradients(mesa_attention, arguments, torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_half_precision_arguments_are_answered_in_full(monkeypatch):
+    """Only inputs and outputs are rounded: an error of a few 2^-9, while R itself in bfloat16 would be worthless."""
+    precise = inputs(scale=3.0)
+    rounded = [None if x is None else x.to(torch.bfloat16) for x in precise]
+    seen = []
+    update = recursion.Inverse._update
+    monkeypatch.setattr(recursion.Inverse, "_update", lambda self, *more: seen.append(self.R.dtype) or update(self, *more))
+    found = output_and_gradients(mesa_attention, rounded, torch.bfloat16)
+    assert set(seen) == {torch.float32} and all(x.dtype == torch.bfloat16 for x in found)
+    reference = output_and_gradients(mesa_ridge, [None if x is None else x.double() for x in rounded])
+    errors = relative_errors(found, reference)
+    assert max(errors.values()) < 0.02, errors
+
+
+def test_a_model_under_autocast_keeps_its_recursion_in_float32(monkeypatch):
+    model = Model(("softmax", "mesa"), "raw", 8, 2, 4, init_std=0.3, d_pe=4)
+    transformer, tokens = initialise(model, 3, [1]), torch.randn(1, 5, 20, 3, generator=torch.Generator().manual_seed(1))
+    seen = []
+    update = recursion.Inverse._update
+    monkeypatch.setattr(recursion.Inverse, "_update", lambda self, *more: seen.append(self.R.dtype) or update(self, *more))
+    expected = transformer(tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = transformer(tokens)
+        found.float().square().sum().backward()
+    assert found.dtype == torch.bfloat16 and set(seen) == {torch.float32}
+    assert (found - expected).norm() < 0.02 * expected.norm()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in transformer.parameters())

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.errors import InputError
+from mesaopt.models.stack import stack_loss, supports
 from mesaopt.models.transformer import Transformer
 from mesaopt.native.backend import NativeBackend, available
 from mesaopt.spec import Run
 
-#: sequences at a time on a CPU, so that the working set of forward and backward stays in cache; the mesa-layer's recursion works
-#: on one small matrix per sequence and head at every position, and needs more of them at a time to be worth the calls
-CPU_MICRO_BATCH, CPU_MICRO_BATCH_MESA = 64, 128
+#: sequences at a time on a CPU, so that what forward and backward work on stays in cache; the mesa-layer's recursion works on one
+#: small matrix per sequence and head at every position, and needs more of them at a time to be worth the calls
+CPU_MICRO_BATCH, CPU_MICRO_BATCH_MESA = 16, 128
 #: most pairs of positions at a time, per head: attention over long contexts would otherwise fill the memory with scores
 CPU_PAIRS = 400_000
 
@@ -39,7 +40,10 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """Automatic differentiation; on a CPU in micro-batches whose gradients add up to those of the whole batch."""
+    """Automatic differentiation; on a CPU its numbers written out where there are only linear and softmax layers (`stack.py`).
+
+    On a CPU in micro-batches, whose gradients add up to those of the whole batch.
+    """
 
     name = "torch"
 
@@ -50,40 +54,51 @@ class TorchBackend:
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
         """Loss alone."""
+        size = self._size(model, tokens)
+        if _written_out(model, tokens):
+            return stack_loss(model, tokens, targets, size, gradients=False)
         with torch.no_grad():
-            return self._sum(model, tokens, targets)
+            return _sum(model, tokens, targets, size)
 
     def loss_and_gradients(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
     ) -> Float[Tensor, " pack"]:
         """Loss, and in each parameter's `.grad` the gradient of its own seed's loss: in place, in lieu of what it held."""
+        size = self._size(model, tokens)
+        if _written_out(model, tokens):
+            return stack_loss(model, tokens, targets, size, gradients=True)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()
-        return self._sum(model, tokens, targets)
+        return _sum(model, tokens, targets, size)
 
-    def _sum(
-        self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
-    ) -> Float[Tensor, " pack"]:
-        batch, time = targets.shape[1:3]
-        size = self.micro_batch or _micro_batch(model, tokens.device.type, time) or batch
-        total = targets.new_zeros(len(targets))
-        for part, target in zip(tokens.split(size, dim=1), targets.split(size, dim=1), strict=True):
-            losses = (model(part) - target).square().sum(dim=(1, 2, 3)) / (2 * batch * time)
-            if losses.requires_grad:
-                losses.sum().backward()  # the seeds share no parameter, so each gets the gradient of its own loss
-            total += losses.detach()
-        return total
+    def _size(self, model: Transformer, tokens: Float[Tensor, "pack batch time token"]) -> int:
+        """Sequences at a time."""
+        _, batch, time, _ = tokens.shape
+        if self.micro_batch is not None or tokens.device.type != "cpu":
+            return self.micro_batch or batch
+        layers = set(model.model.layers)
+        if layers == {"mesa"}:  # which works through long contexts part by part
+            return CPU_MICRO_BATCH_MESA
+        return max(1, min(CPU_MICRO_BATCH_MESA if "mesa" in layers else CPU_MICRO_BATCH, CPU_PAIRS // time**2))
 
 
-def _micro_batch(model: Transformer, device: str, time: int) -> int | None:
-    """Sequences at a time; None: all of them."""
-    if device != "cpu":
-        return None
-    layers = set(model.model.layers)
-    if layers == {"mesa"}:  # which works through long contexts part by part
-        return CPU_MICRO_BATCH_MESA
-    return max(1, min(CPU_MICRO_BATCH_MESA if "mesa" in layers else CPU_MICRO_BATCH, CPU_PAIRS // time**2))
+def _written_out(model: Transformer, tokens: Float[Tensor, "pack batch time token"]) -> bool:
+    return tokens.device.type == "cpu" and supports(model.model)
+
+
+def _sum(
+    model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"], size: int
+) -> Float[Tensor, " pack"]:
+    """The losses, `size` sequences at a time; where automatic differentiation is on, it adds to the gradients."""
+    batch, time = targets.shape[1:3]
+    total = targets.new_zeros(len(targets))
+    for part, target in zip(tokens.split(size, dim=1), targets.split(size, dim=1), strict=True):
+        losses = (model(part) - target).square().sum(dim=(1, 2, 3)) / (2 * batch * time)
+        if losses.requires_grad:
+            losses.sum().backward()  # the seeds share no parameter, so each gets the gradient of its own loss
+        total += losses.detach()
+    return total
 
 
 def choose(name: str, run: Run, device: str) -> Backend:

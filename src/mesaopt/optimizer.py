@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 BETAS = (0.9, 0.999)
@@ -31,12 +32,22 @@ class AdamW:
 
     def update(self, step: int, lr: float) -> None:
         """Update number `step` = 0, 1, ... from the present gradients."""
+        self.update_by(self.factors(step, lr))
+
+    def factors(self, step: int, lr: float) -> Float[Tensor, "3"]:
+        """All that depends on the number of the update: decay, size of the step, correction of the squares; float64, on the CPU."""
         beta_1, beta_2 = BETAS
+        corrections = 1 - beta_1 ** (step + 1), math.sqrt(1 - beta_2 ** (step + 1))
+        return torch.tensor([1 - lr * self.weight_decay, -lr / corrections[0], corrections[1]], dtype=torch.float64)
+
+    def update_by(self, factors: Float[Tensor, "3"]) -> None:
+        """The update with its `factors` on the device of the parameters: the same calls every time, as a captured step needs."""
+        beta_1, beta_2 = BETAS
+        decay, size, correction = factors.unbind()
         self.mean.lerp_(self.gradients, 1 - beta_1)
         self.square.mul_(beta_2).addcmul_(self.gradients, self.gradients, value=1 - beta_2)
-        spread = self.square.sqrt().div_(math.sqrt(1 - beta_2 ** (step + 1))).add_(EPSILON)
-        self.values.mul_(1 - lr * self.weight_decay)
-        self.values.addcdiv_(self.mean, spread, value=-lr / (1 - beta_1 ** (step + 1)))
+        spread = self.square.sqrt().div_(correction).add_(EPSILON)
+        self.values.mul_(decay).add_((self.mean * size).div_(spread))
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and moments."""

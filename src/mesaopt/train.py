@@ -17,19 +17,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt import backends
+from mesaopt.captured import CapturedStep
 from mesaopt.checkpoint import exclusive, load_checkpoint, save_checkpoint
 from mesaopt.data.sequences import inputs_targets, training_batch
-from mesaopt.data.tokens import tokenise
 from mesaopt.errors import DivergenceError
 from mesaopt.progress import Progress
 from mesaopt.provenance import code_fingerprint, provenance
 from mesaopt.run_folder import history_table, is_finished, refuse_diverged, remove_leftovers, write_divergence, write_outputs
-from mesaopt.schedule import learning_rate
 from mesaopt.spec import Run
+from mesaopt.step import tokens_targets, update
 from mesaopt.stopping import StopRequest
 from mesaopt.training_state import Record, TrainingState
 
-GRADIENT_CLIP = 1.0
 #: a loss beyond this many times that of predicting zero is a divergence; a residual stream that sits at its clip of 4 reaches
 #: about fifty times, a healthy training starts at one and falls
 SANE_LOSS = 30.0
@@ -40,7 +39,7 @@ class Options:
     """How to train; nothing here may change a result beyond rounding (device, backend) or at all (the rest).
 
     `checkpoints` is the folder for all runs' checkpoints, `checkpoint_every` in seconds of wall time. With `keep_checkpoint` a
-    finished training leaves its last checkpoint, from which the outputs can be written again.
+    finished training leaves its last checkpoint, from which the outputs can be written again. `threads` draw the batches of a GPU.
     """
 
     checkpoints: Path
@@ -49,6 +48,7 @@ class Options:
     backend: str = "auto"
     progress: str = "auto"
     keep_checkpoint: bool = False
+    threads: int = 1
 
 
 def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
@@ -89,6 +89,8 @@ class Trainer:
         self.run, self.seeds, self.homes, self.options = run, seeds, homes, options
         self.backend = backends.choose(options.backend, run, options.device)
         self.state = TrainingState.initial(run, seeds, options.device)
+        cuda = options.device == "cuda"
+        self.captured = CapturedStep(run, seeds, self.state, self.backend, options.threads) if cuda else None
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
         self.work = work(run)
         self.identity = self.work | {"seeds": list(seeds), "device": options.device, "backend": self.backend.name}
@@ -106,7 +108,7 @@ class Trainer:
         self.saved = time.monotonic()
         while state.step < training.steps:
             self.observe()
-            losses = update(self.run, self.seeds, state, self.backend)
+            losses = self.step()
             if losses.device.type == "cpu":  # elsewhere looking at every loss would make the device wait
                 self.check(losses)
             self.progress.update(state.step)
@@ -115,6 +117,12 @@ class Trainer:
         if self.options.keep_checkpoint:
             self.save()
         self.progress.end(state.step, f"finished ({self.options.device}, backend {self.backend.name})")
+
+    def step(self) -> Float[Tensor, " pack"]:
+        """One update; returns the loss before it."""
+        if self.captured is not None:
+            return self.captured()
+        return update(self.run, self.seeds, self.state, self.backend)
 
     def observe(self) -> None:
         """Test loss and snapshot where the present step is due for them; both at the first and at the last step."""
@@ -177,27 +185,6 @@ class Trainer:
 def work(run: Run) -> dict[str, str]:
     """What decides the numbers of a training, besides the seed and rounding."""
     return {"spec": run.to_json(), "code": code_fingerprint("mesaopt.train")}
-
-
-def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: backends.Backend) -> Float[Tensor, " pack"]:
-    """One step: a fresh batch, its loss and gradients, elementwise clipping, AdamW. Returns the loss before the step."""
-    training = run.training
-    device = state.optimizer.values.device.type
-    observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device)
-    losses = backend.loss_and_gradients(state.model, *tokens_targets(run, observations))
-    state.optimizer.gradients.clamp_(-GRADIENT_CLIP, GRADIENT_CLIP)
-    horizon = training.horizon or training.steps
-    lr = learning_rate(state.step, training.lr, training.warmup, horizon, training.final_lr)
-    state.optimizer.update(state.step, lr)
-    state.step += 1
-    state.train_losses = losses
-    return losses
-
-
-def tokens_targets(run: Run, observations: Float[Tensor, "pack batch time_plus_1 n_obs"]) -> tuple[Tensor, Tensor]:
-    """What the model reads (pack, batch, time, token), and what it shall predict (pack, batch, time, n_obs)."""
-    inputs, targets = inputs_targets(observations)
-    return tokenise(inputs, run.model.tokens), targets
 
 
 def fixed_test_batches(

@@ -48,13 +48,23 @@ def mesa_attention(
 ) -> Float[Tensor, "*heads time d_value"]:
     """`mesa_ridge` in sequential form, with its exact gradient by the adjoint equation.
 
-    Between the passes nothing is kept but inputs and outputs; working memory does not grow with time.
+    Between the passes nothing is kept but inputs and outputs; working memory does not grow with time. The answers have the type
+    of v, but everything in between is float32 or better, autocast or not: in half precision R would not stay positive.
     """
-    lanes = (q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)) if q.ndim > 2 else (q[None], k[None], v[None])
-    per_lane = _floored(lam).expand(q.shape[:-2]).reshape(-1)
-    keep = None if forget is None else forget.reshape(-1, forget.shape[-1])
-    answers: Tensor = _Mesa.apply(*lanes, per_lane, keep)
-    return answers.view(v.shape)
+    lanes = [_full(x.flatten(0, -3) if x.ndim > 2 else x[None]) for x in (q, k, v)]
+    per_lane = _full(_floored(lam).expand(q.shape[:-2]).reshape(-1))
+    keep = None if forget is None else _full(forget.reshape(-1, forget.shape[-1]))
+    with _without_autocast(q):
+        answers: Tensor = _Mesa.apply(*lanes, per_lane, keep)
+    return answers.view(v.shape).to(v.dtype)
+
+
+def _full(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _without_autocast(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _floored(lam: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -82,19 +92,25 @@ class _Mesa(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, lam, forget, answers = ctx.saved_tensors
-        grad_q, grad_k, grad_lam = _adjoint(q, k, v, lam, forget, grad)
-        # grad_k holds x on the way in: no array as long as the inputs is made besides the gradients themselves
-        grad_v = torch.empty_like(v)
-        for lanes in lane_blocks(k):
-            keep = None if forget is None else forget[lanes]
-            _later_to_earlier(k[lanes], v[lanes], keep, grad[lanes], (grad_q[lanes], grad_k[lanes], grad_v[lanes]))
-        if forget is None:
-            return grad_q, grad_k, grad_v, grad_lam, None
-        # m_{t',t} = exp(c_t - c_{t'}) with c_t = log(forget_1 .. forget_t): what all t' send to t, less what t sends
-        sent = _dots(grad_k, k) + _dots(grad_v, v)
-        received = (_dots(grad, answers) - _dots(grad_q, q) - sent / 2).flip(-1).cumsum(-1).flip(-1)
-        return grad_q, grad_k, grad_v, grad_lam, received / forget
+        with _without_autocast(grad):
+            return _gradients(grad, *ctx.saved_tensors)
+
+
+def _gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None, answers: Tensor
+) -> tuple[Tensor | None, ...]:
+    grad_q, grad_k, grad_lam = _adjoint(q, k, v, lam, forget, grad)
+    # grad_k holds x on the way in: no array as long as the inputs is made besides the gradients themselves
+    grad_v = torch.empty_like(v)
+    for lanes in lane_blocks(k):
+        keep = None if forget is None else forget[lanes]
+        _later_to_earlier(k[lanes], v[lanes], keep, grad[lanes], (grad_q[lanes], grad_k[lanes], grad_v[lanes]))
+    if forget is None:
+        return grad_q, grad_k, grad_v, grad_lam, None
+    # m_{t',t} = exp(c_t - c_{t'}) with c_t = log(forget_1 .. forget_t): what all t' send to t, less what t sends
+    sent = _dots(grad_k, k) + _dots(grad_v, v)
+    received = (_dots(grad, answers) - _dots(grad_q, q) - sent / 2).flip(-1).cumsum(-1).flip(-1)
+    return grad_q, grad_k, grad_v, grad_lam, received / forget
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

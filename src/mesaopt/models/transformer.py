@@ -1,5 +1,6 @@
 """The Transformer of the paper: a residual stream, attention layers, no biases; `pack` seeds stacked in one module."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Transformer(nn.Module):
         """Predictions, and the residual stream: `layer_0` enters the first layer, `layer_i` leaves the i-th (clipped)."""
         e = self.embed(tokens)
         stream = {"layer_0": e}
-        positions = positional_encoding(e.shape[2], self.model.d_pe).to(e) if self.model.d_pe else None
+        positions = kept_encoding(e.shape[2], self.model.d_pe, e.dtype, e.device) if self.model.d_pe else None
         for index, layer in enumerate(self.layers):
             e = layer(e, positions if index == 0 else None)
             stream[f"layer_{index + 1}"] = e
@@ -101,3 +102,9 @@ def positional_encoding(time: int, d_pe: int) -> Float[Tensor, "time d_pe"]:
     even = torch.arange(0, d_pe, 2, dtype=torch.float64)
     angles = torch.arange(time, dtype=torch.float64)[:, None] * 10000.0 ** (-even / d_pe)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :d_pe]
+
+
+@functools.lru_cache(maxsize=8)
+def kept_encoding(time: int, d_pe: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time d_pe"]:
+    """`positional_encoding` made once; a GPU need not wait for it in every step."""
+    return positional_encoding(time, d_pe).to(device, dtype)
