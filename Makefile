@@ -1,6 +1,8 @@
 # Two commands do all the set-up: `make figures` and `make test`. Nothing here that snakemake could do.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+# processes that share the tests, a file at a time; most of them wait for Snakemake to start
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -10,7 +12,7 @@ figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
 
 test: $(VENV)/development
-	pytest -m "not long"
+	pytest -m "not long" -n $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/development
 	pytest -m long

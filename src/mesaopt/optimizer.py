@@ -35,7 +35,7 @@ class AdamW:
         self.update_by(self.factors(step, lr))
 
     def factors(self, step: int, lr: float) -> Float[Tensor, "3"]:
-        """All that depends on the number of the update: decay, size of the step, correction of the squares; float64, on the CPU."""
+        """What depends on the number of the update: decay, size of the step, correction of the squares; float64 on the CPU."""
         beta_1, beta_2 = BETAS
         corrections = 1 - beta_1 ** (step + 1), math.sqrt(1 - beta_2 ** (step + 1))
         return torch.tensor([1 - lr * self.weight_decay, -lr / corrections[0], corrections[1]], dtype=torch.float64)

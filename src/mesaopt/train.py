@@ -39,7 +39,7 @@ class Options:
     """How to train; nothing here may change a result beyond rounding (device, backend) or at all (the rest).
 
     `checkpoints` is the folder for all runs' checkpoints, `checkpoint_every` in seconds of wall time. With `keep_checkpoint` a
-    finished training leaves its last checkpoint, from which the outputs can be written again. `threads` draw the batches of a GPU.
+    finished training leaves its last checkpoint, from which the outputs can be written again. `threads` draw a GPU's batches.
     """
 
     checkpoints: Path
