@@ -17,7 +17,7 @@ from mesaopt import backends
 from mesaopt.data.sequences import training_batch
 from mesaopt.models.transformer import initialise
 from mesaopt.spec import Run
-from mesaopt.train import tokens_targets, update
+from mesaopt.step import tokens_targets, update
 from mesaopt.training_state import TrainingState
 
 DATA_REPEATS = 20
@@ -30,11 +30,12 @@ def project_step(run: Run, backend: str, seeds: list[int]) -> Callable[[int], No
     return lambda index: update(run, seeds, state, chosen)
 
 
-def data_seconds(run: Run, seeds: list[int]) -> dict[str, float]:
+def data_seconds(run: Run, backend: str, seeds: list[int]) -> dict[str, float]:
     """Wall time of drawing one step's batch."""
+    sampler = backends.choose(backend, run, "cpu").sampler(run.task)
     start = time.perf_counter()
     for index in range(DATA_REPEATS):
-        training_batch(run.task, seeds, run.training.batch, "train", index)
+        training_batch(run.task, seeds, run.training.batch, "train", index, sampler=sampler)
     return {"data_seconds": (time.perf_counter() - start) / DATA_REPEATS}
 
 
@@ -68,7 +69,7 @@ def main() -> None:
     if job["variant"] == "naive":
         serve(naive_step(run), job["seconds"])
     else:
-        serve(project_step(run, job["variant"], seeds), job["seconds"], lambda: data_seconds(run, seeds))
+        serve(project_step(run, job["variant"], seeds), job["seconds"], lambda: data_seconds(run, job["variant"], seeds))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 
 from mesaopt.data.files import read_sequences, write_sequences
 from mesaopt.data.random import generator, normal, uniform
-from mesaopt.data.sequences import _roll_out, contraction, generate, inputs_targets, orthogonal, training_batch
+from mesaopt.data.sequences import PLAIN, contraction, generate, inputs_targets, orthogonal, training_batch
 from mesaopt.errors import InputError
 from mesaopt.spec import TASKS, Task
 from mesaopt.tables import read_table, write_table
@@ -92,15 +92,14 @@ def test_loss_of_the_zero_predictor() -> None:
 
 
 def test_roll_out_equals_one_sequence_at_a_time() -> None:
-    rng = np.random.default_rng(0)
-    w, first, noise = rng.normal(size=(3, 3, 7)), rng.normal(size=(3, 7)), rng.normal(size=(6, 3, 7))
-    w, first, noise = (x.astype(np.float32) for x in (w, first, noise))
-    fast = _roll_out(w, first, noise, bound=1.5)
+    rng = generator(1, "train")
+    w, first, noise = normal(rng, 7, 3, 3), normal(rng, 3, 7), normal(rng, 6, 3, 7)
+    fast = PLAIN.roll_out(w, first, noise.clone(), 0.5, 1.5)
     for b in range(7):
-        state = first[:, b].astype(np.float64)
+        state = first[:, b].double()
         for t in range(6):
-            state = np.clip(w[:, :, b].astype(np.float64) @ state + noise[t, :, b], -1.5, 1.5)
-            np.testing.assert_allclose(fast[t + 1, :, b], state, atol=2e-5)
+            state = (w[b].double() @ state + 0.5 * noise[t, :, b]).clamp(-1.5, 1.5)
+            torch.testing.assert_close(fast[b, t + 1].double(), state, atol=2e-5, rtol=0)
 
 
 def test_fixed_teacher_is_one_matrix_for_every_seed() -> None:

@@ -40,7 +40,7 @@ def test_jobs_that_build_at_once_build_once(tmp_path):
         f'#!/bin/sh\ncase "$*" in *--version*) echo 1;; *) echo x >> {log}; sleep 0.5; exec {build.compiler()} "$@";; esac\n'
     )
     fake.chmod(0o755)
-    code = "from mesaopt.native.build import Shape, library; library(Shape(1, 1, 1, 1, False)).mesaopt_loss"
+    code = "from mesaopt.native.build import Shape, kernel_library; kernel_library(Shape(1, 1, 1, 1, False)).mesaopt_loss"
     source = str(Path(build.__file__).parents[2])
     environment = {"CXX": str(fake), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": source, "PATH": "/usr/bin:/bin"}
     jobs = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
@@ -50,12 +50,13 @@ def test_jobs_that_build_at_once_build_once(tmp_path):
 
 
 def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
-    command = [build.compiler(), "-O3"]
-    keys = [build._key(command), build._key([build.compiler(), "-O2"])]
+    source = tmp_path / "kernel.cpp"
+    source.write_text("one")
+    command = [build.compiler(), "-O3", str(source)]
+    keys = [build._key(command), build._key([build.compiler(), "-O2", str(source)])]
     monkeypatch.setattr(build, "_version", lambda path: "another")
     keys.append(build._key(command))
-    monkeypatch.setattr(build, "SOURCE", tmp_path / "kernel.cpp")
-    build.SOURCE.write_text("another")
+    source.write_text("another")
     keys.append(build._key(command))
     assert len(set(keys)) == 4
 
@@ -65,14 +66,21 @@ ABROAD = "aarch64-linux-gnu-g++"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
-@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize(
+    ("source", "sizes"),
+    [
+        ("kernel.cpp", build.Shape(7, 3, 8, 2, raw=True).definitions()),
+        ("kernel.cpp", build.Shape(7, 8, 8, 2, raw=False, merged=True).definitions()),
+        ("sequences.cpp", ("-DN=3",)),
+    ],
+    ids=["heads", "merged", "sequences"],
+)
 @pytest.mark.parametrize("target", ["-march=x86-64", "-march=x86-64-v3", "-march=x86-64-v4", ABROAD])
-def test_compiles_for_every_instruction_set(target, merged, tmp_path):
+def test_compiles_for_every_instruction_set(target, source, sizes, tmp_path):
     """SSE, AVX2, AVX-512 and NEON: more than this machine can run."""
     if target == ABROAD and not (shutil.which(ABROAD) or os.environ.get("CI")):
         pytest.skip(f"compiling for another processor needs {ABROAD}")
     compiler = [ABROAD] if target == ABROAD else [build.compiler(), target]
     flags = [flag for flag in build.FLAGS if flag not in ("-O3", "-shared")]
-    sizes = build.Shape(7, 8, 8, 2, raw=False, merged=True) if merged else build.Shape(7, 3, 8, 2, raw=True)
-    command = [*compiler, *flags, "-O1", *sizes.definitions(), "-c", str(build.SOURCE)]
+    command = [*compiler, *flags, "-O1", "-Werror", *sizes, "-c", str(build.FOLDER / source)]
     subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], check=True)

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.data.sequences import PLAIN, Sampler
 from mesaopt.errors import InputError
 from mesaopt.models.stack import stack_loss, supports
 from mesaopt.models.transformer import Transformer
 from mesaopt.native.backend import NativeBackend, available
-from mesaopt.spec import Run
+from mesaopt.spec import Run, Task
 
 #: sequences at a time on a CPU, so that what forward and backward work on stays in cache; the mesa-layer's recursion works on one
 #: small matrix per sequence and head at every position, and needs more of them at a time to be worth the calls
@@ -25,6 +26,10 @@ class Backend(Protocol):
     """Loss per stacked seed: half the squared error summed over channels, mean over sequences and positions."""
 
     name: str
+
+    def sampler(self, task: Task) -> Sampler:
+        """How training batches of `task` are drawn."""
+        ...
 
     def loss(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
@@ -49,6 +54,10 @@ class TorchBackend:
 
     def __init__(self, micro_batch: int | None = None) -> None:
         self.micro_batch = micro_batch
+
+    def sampler(self, task: Task) -> Sampler:
+        """Plain: NumPy and PyTorch."""
+        return PLAIN
 
     def loss(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]

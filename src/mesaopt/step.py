@@ -18,7 +18,8 @@ GRADIENT_CLIP = 1.0
 def update(run: Run, seeds: Sequence[int], state: TrainingState, backend: Backend) -> Float[Tensor, " pack"]:
     """Make the next step of all stacked `seeds`. Returns the loss before the step."""
     training, device = run.training, state.optimizer.values.device.type
-    observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device)
+    sampler = backend.sampler(run.task)
+    observations = training_batch(run.task, seeds, training.batch, training.stream, state.step, device, sampler)
     losses = descend(run, state, backend, observations, factors(run, state))
     state.step += 1
     state.train_losses = losses

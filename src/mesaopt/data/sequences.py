@@ -8,6 +8,7 @@ on average, the loss at t = 1.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,30 +30,87 @@ class Sequences:
     systems: dict[str, Tensor]
 
 
-def orthogonal(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+@runtime_checkable
+class Sampler(Protocol):
+    """What drawing sequences consists of; all samplers make the same numbers of the same generator, up to rounding."""
+
+    def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
+        """Draws from N(0, 1) in float32."""
+        ...
+
+    def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
+        """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices."""
+        ...
+
+    def roll_out(
+        self,
+        w: Float[Tensor, "n size size"],
+        first: Float[Tensor, "size n"],
+        noise: Float[Tensor, "time size n"],
+        scale: float,
+        bound: float,
+    ) -> Float[Tensor, "n time_plus_1 size"]:
+        """All states of s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound]; may overwrite the noise."""
+        ...
+
+
+class _Plain:
+    """NumPy and PyTorch."""
+
+    def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
+        return normal(rng, *shape)
+
+    def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
+        q, r = torch.linalg.qr(gaussian)
+        # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
+        return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+
+    def roll_out(
+        self,
+        w: Float[Tensor, "n size size"],
+        first: Float[Tensor, "size n"],
+        noise: Float[Tensor, "time size n"],
+        scale: float,
+        bound: float,
+    ) -> Float[Tensor, "n time_plus_1 size"]:
+        # batch last: one vectorised product per step instead of a tiny one for every sequence
+        w_last, steps = w.permute(1, 2, 0).contiguous().numpy(), noise.mul_(scale).numpy()
+        states = np.empty((len(steps) + 1, *first.shape), dtype=np.float32)
+        states[0] = first.numpy()
+        for t, e in enumerate(steps):
+            state = states[t + 1]
+            np.einsum("ijb,jb->ib", w_last, states[t], out=state)
+            state += e
+            np.maximum(state, -bound, out=state)
+            np.minimum(state, bound, out=state)
+        return torch.from_numpy(states).permute(2, 0, 1).contiguous()
+
+
+PLAIN: Sampler = _Plain()
+
+
+def orthogonal(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
     """Haar-random orthogonal matrices."""
-    q, r = torch.linalg.qr(normal(rng, n, size, size))
-    # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
-    return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return sampler.orthogonal(sampler.normal(rng, n, size, size))
 
 
-def contraction(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+def contraction(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
     """V diag(l) V^-1 with Gaussian V, one eigenvalue 0.9 and the others U(0.3, 0.9)."""
     eigenvalues = uniform(rng, 0.3, 0.9, n, size).double()
     # V's columns are exchangeable, so the place of the largest eigenvalue does not matter
     eigenvalues[:, 0] = 0.9
-    v = normal(rng, n, size, size).double()
+    v = sampler.normal(rng, n, size, size).double()
     return torch.linalg.solve(v, v * eigenvalues.unsqueeze(-2), left=False).float()
 
 
-def teacher(rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
-    """The one orthogonal matrix of the task: a constant, whatever the seed."""
+def teacher(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
+    """The one orthogonal matrix of the task: a constant, whatever the seed and the sampler."""
     return orthogonal(generator(0, "task"), 1, size).expand(n, size, size)
 
 
 @dataclass(frozen=True)
 class _Dynamics:
-    draw: Callable[[np.random.Generator, int, int], Tensor]
+    draw: Callable[[np.random.Generator, int, int, Sampler], Tensor]
     bound: float  # the state is clipped to [-bound, bound] after every step
 
 
@@ -63,40 +121,27 @@ _DYNAMICS = {
 }
 
 
-def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu") -> Sequences:
+def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu", sampler: Sampler = PLAIN) -> Sequences:
     """Draw `n` sequences of `context_length` + 1 elements in float32.
 
-    Drawn on the CPU whatever the device, so that a GPU sees the same bytes. Raises `InputError` for a partially observed task.
+    Drawn on the CPU whatever the device, so that a GPU sees the same bytes; with another `sampler` the same up to rounding. Raises
+    `InputError` for a partially observed task.
     """
     if task.n_obs != task.n_state:
         raise InputError(f"task {task.name} is fully observed: n_obs must be n_state = {task.n_state}, not {task.n_obs}")
     dynamics = _DYNAMICS[task.name]
-    w = dynamics.draw(rng, n, task.n_state)
+    w = dynamics.draw(rng, n, task.n_state, sampler)
     first = uniform(rng, -1.0, 1.0, task.n_state, n)
-    noise = normal(rng, task.context_length, task.n_state, n).mul_(STATE_NOISE)
-    states = _roll_out(w.permute(1, 2, 0).contiguous().numpy(), first.numpy(), noise.numpy(), dynamics.bound)
-    observations = torch.from_numpy(states).permute(2, 0, 1).contiguous()
+    noise = sampler.normal(rng, task.context_length, task.n_state, n)
+    observations = sampler.roll_out(w, first, noise, STATE_NOISE, dynamics.bound)
     return Sequences(observations.to(device), {"W": w.to(device)})
 
 
-def _roll_out(w: np.ndarray, first: np.ndarray, noise: np.ndarray, bound: float) -> np.ndarray:
-    """All states (time + 1, n_state, batch). Batch last: one vectorised product per step instead of `batch` tiny ones."""
-    states = np.empty((len(noise) + 1, *first.shape), dtype=np.float32)
-    states[0] = first
-    for t, e in enumerate(noise):
-        state = states[t + 1]
-        np.einsum("ijb,jb->ib", w, states[t], out=state)
-        state += e
-        np.maximum(state, -bound, out=state)
-        np.minimum(state, bound, out=state)
-    return states
-
-
 def training_batch(
-    task: Task, seeds: Sequence[int], batch: int, stream: str, step: int, device: str = "cpu"
+    task: Task, seeds: Sequence[int], batch: int, stream: str, step: int, device: str = "cpu", sampler: Sampler = PLAIN
 ) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
     """The batch of one step for each seed: a pure function of (seed, stream, step), so seeds do not know their pack."""
-    drawn = [generate(task, batch, generator(seed, stream, step)).observations for seed in seeds]
+    drawn = [generate(task, batch, generator(seed, stream, step), sampler=sampler).observations for seed in seeds]
     return torch.stack(drawn).to(device)
 
 

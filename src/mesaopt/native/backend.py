@@ -13,9 +13,10 @@ from mesaopt.errors import InputError
 from mesaopt.models.layer import Layer
 from mesaopt.models.mesa_layer import LAM_FLOOR
 from mesaopt.models.transformer import Transformer, positional_encoding
-from mesaopt.native.build import BuildError, Shape, library
+from mesaopt.native.build import BuildError, Shape, kernel_library
 from mesaopt.native.merged import merges, products, set_gradients
-from mesaopt.spec import LAYERS, Model, Run
+from mesaopt.native.sequences import NativeSampler, sequences_library
+from mesaopt.spec import LAYERS, Model, Run, Task
 
 
 def unsupported(model: Model) -> str | None:
@@ -32,7 +33,8 @@ def available(run: Run) -> str | None:
     if reason := unsupported(run.model):
         return reason
     try:
-        library(_shape(run.model, run.task.n_obs, run.task.context_length))
+        kernel_library(_shape(run.model, run.task.n_obs, run.task.context_length))
+        sequences_library(run.task.n_state)
     except BuildError as error:
         return str(error)
     return None
@@ -45,6 +47,10 @@ class NativeBackend:
     """
 
     name = "native"
+
+    def sampler(self, task: Task) -> NativeSampler:
+        """Native code that draws training batches; raises `BuildError` where it cannot be compiled."""
+        return NativeSampler(task.n_state)
 
     def loss(
         self, model: Transformer, tokens: Float[Tensor, "1 batch time token"], targets: Float[Tensor, "1 batch time n_obs"]
@@ -132,7 +138,7 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
         raise InputError(f"tokens {tuple(tokens.shape)} and targets {tuple(targets.shape)} do not fit the model")
     shape = _shape(spec, model.n_obs, time)
     try:
-        kernel = library(shape)
+        kernel = kernel_library(shape)
     except BuildError as error:
         raise InputError(str(error)) from None
     # lam as the PyTorch layer uses it: with a floor that gradients pass through

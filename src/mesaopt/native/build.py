@@ -1,4 +1,4 @@
-"""Compiles the kernel for one shape on first use and keeps the library for the next time.
+"""Compiles native code for one shape on first use and keeps the library for the next time.
 
 Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named by a hash of everything that decides their code:
 source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it.
@@ -17,7 +17,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+FOLDER = Path(__file__).parent
+KERNEL = "kernel.cpp"
 COMPILERS = ("g++", "clang++", "c++")
 #: no -ffast-math: NaN and infinity must come through, and `exponential` relies on the order of its additions
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
@@ -50,25 +51,30 @@ class Shape:
         return tuple(f"-D{name}={value}" for name, value in values.items())
 
 
+def kernel_library(shape: Shape) -> ctypes.CDLL:
+    """The kernel for this shape; raises `BuildError`."""
+    kernel = library(KERNEL, shape.definitions())
+    kernel.mesaopt_loss.restype = ctypes.c_double
+    return kernel
+
+
 @functools.cache
-def library(shape: Shape) -> ctypes.CDLL:
-    """The kernel for this shape, compiled if this machine has not done so before; raises `BuildError`."""
-    command = [compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), *shape.definitions()]
+def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
+    """The C++ file of this folder, compiled if this machine has not done so before; raises `BuildError`."""
+    command = [compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), *definitions, str(FOLDER / source)]
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"kernel-{_key(command)}.so"
+        path = folder / f"{Path(source).stem}-{_key(command)}.so"
         with open(path.with_suffix(".lock"), "w") as lock:
             # without locks (some network file systems) jobs may compile twice, which the rename makes harmless
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 _compile(command, path)
-        kernel = ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f"cannot build or load the native kernel: {error}") from None
-    kernel.mesaopt_loss.restype = ctypes.c_double
-    return kernel
 
 
 def cache_folder() -> Path:
@@ -88,7 +94,7 @@ def compiler() -> str:
 def _compile(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         unfinished = Path(scratch) / path.name
-        result = subprocess.run([*command, str(SOURCE), "-o", str(unfinished)], capture_output=True, text=True)
+        result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
         if result.returncode != 0:
             lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
             reason = next((line for line in lines if "error" in line), lines[0])
@@ -97,7 +103,8 @@ def _compile(command: list[str], path: Path) -> None:
 
 
 def _key(command: list[str]) -> str:
-    parts = (SOURCE.read_text(), *command, _version(command[0]), _cpu())
+    *options, source = command
+    parts = (Path(source).read_text(), *options, _version(command[0]), _cpu())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 

@@ -1,0 +1,80 @@
+"""Training batches by native code: the draws of `mesaopt.data.sequences`, up to rounding."""
+
+import ctypes
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.native.build import library
+
+SOURCE = "sequences.cpp"
+
+
+def sequences_library(n_state: int) -> ctypes.CDLL:
+    """The code for systems of this size, compiled on first use; raises `BuildError`."""
+    return library(SOURCE, (f"-DN={n_state}",))
+
+
+class NativeSampler:
+    """What drawing a batch consists of, for systems of `n_state` channels, in float32 on one thread of the CPU.
+
+    Raises `BuildError` where the code cannot be compiled.
+    """
+
+    def __init__(self, n_state: int) -> None:
+        self.n_state, self.native = n_state, sequences_library(n_state)
+        for function in (self.native.mesaopt_orthogonal, self.native.mesaopt_roll_out):
+            function.restype = ctypes.c_bool
+
+    def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
+        """Draws from N(0, 1) in float32."""
+        count = math.prod(shape)
+        words, draws = _words(rng, count + count % 2), torch.empty(count + count % 2)
+        self.native.mesaopt_normal(ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(len(words) // 2), _pointer(draws))
+        return draws[:count].view(shape)
+
+    def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
+        """Q of each matrix = Q R where R has a positive diagonal."""
+        n, size, _ = gaussian.shape
+        assert size == self.n_state
+        q = gaussian.clone(memory_format=torch.contiguous_format)
+        if not self.native.mesaopt_orthogonal(n, _pointer(q)):
+            raise MemoryError
+        return q
+
+    def roll_out(
+        self,
+        w: Float[Tensor, "n size size"],
+        first: Float[Tensor, "size n"],
+        noise: Float[Tensor, "time size n"],
+        scale: float,
+        bound: float,
+    ) -> Float[Tensor, "n time_plus_1 size"]:
+        """All states of s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound]."""
+        time, size, n = noise.shape
+        assert size == self.n_state
+        w, first, noise = w.contiguous(), first.contiguous(), noise.contiguous()
+        states = torch.empty(n, time + 1, size)
+        factors = ctypes.c_float(scale), ctypes.c_float(bound)
+        arrays = (_pointer(x) for x in (w, first, noise, states))
+        if not self.native.mesaopt_roll_out(n, time, *factors, *arrays):
+            raise MemoryError
+        return states
+
+
+def _words(rng: np.random.Generator, count: int) -> np.ndarray:
+    """The 32-bit words whose upper 24 bits are `rng.random(count, dtype=float32)`; `count` is even.
+
+    Taken from the generator two at a time, which is faster, unless it still holds half of an earlier one.
+    """
+    if rng.bit_generator.state["has_uint32"]:
+        return (rng.random(count, dtype=np.float32) * np.float32(2**24)).astype(np.uint32) << 8
+    return rng.integers(0, 2**64 - 1, count // 2, dtype=np.uint64, endpoint=True).astype("<u8", copy=False).view("<u4")
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    assert tensor.dtype == torch.float32 and tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())
