@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from native_models import lsa, run
 
 from mesaopt.backends import Backend, TorchBackend
-from mesaopt.data.sequences import generate, inputs_targets, training_batch
+from mesaopt.data.sequences import PLAIN, generate, inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
-from mesaopt.native import backend as native_backend
 from mesaopt.native import build
+from mesaopt.native import sequences as native_sequences
 from mesaopt.native.backend import NativeBackend, available
 from mesaopt.native.merged import merges, products
 from mesaopt.spec import LAYERS, Model, Task
@@ -184,11 +184,16 @@ def test_every_instruction_set_of_this_processor(target, needs, monkeypatch):
     if needs not in Path("/proc/cpuinfo").read_text().split():
         pytest.skip(f"this processor has no {needs}")
     monkeypatch.setitem(build.TARGET_FLAGS, "x86_64", (f"-march={target}",))
-    monkeypatch.setattr(native_backend, "library", build.library.__wrapped__)  # which keeps those of the other tests
+    for module in (build, native_sequences):
+        monkeypatch.setattr(module, "library", build.library.__wrapped__)  # which keeps those of the other tests
     model = Model(layers=LAYERS, tokens="raw", d_model=11, n_heads=2, d_head=7, init_std=0.05, d_pe=4)
     weights, data = initialise(model, 5, [1]), batch(model, 5, 13, 19)
     errors = gradient_errors(NativeBackend(), weights, data, reference(weights, data)[1])
     assert max(errors.values()) < MESA_TOLERANCE, errors
+    drawn = [
+        training_batch(Task("linear"), [1], 21, "train", 0, sampler=s) for s in (PLAIN, NativeBackend().sampler(Task("linear")))
+    ]
+    assert (drawn[0] - drawn[1]).abs().median() < 1e-5
 
 
 def test_gradients_are_replaced_and_repeat_bit_for_bit():

@@ -124,8 +124,8 @@ _DYNAMICS = {
 def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu", sampler: Sampler = PLAIN) -> Sequences:
     """Draw `n` sequences of `context_length` + 1 elements in float32.
 
-    Drawn on the CPU whatever the device, so that a GPU sees the same bytes; with another `sampler` the same up to rounding. Raises
-    `InputError` for a partially observed task.
+    Drawn on the CPU whatever the device, so that a GPU sees the same bytes; another `sampler` draws the same up to rounding.
+    Raises `InputError` for a partially observed task.
     """
     if task.n_obs != task.n_state:
         raise InputError(f"task {task.name} is fully observed: n_obs must be n_state = {task.n_state}, not {task.n_obs}")
