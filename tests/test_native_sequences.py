@@ -33,21 +33,26 @@ def test_normal_numbers_are_the_plain_ones(shape, held):
     assert np.array_equal(native.random(7), plain.random(7))
 
 
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.Philox])
+@pytest.mark.parametrize("count", [2, 4, 6, 8, 14, 1000])
+def test_words_are_those_of_the_generator(count, kind):
+    """Bit for bit, call after call, and other generators than NumPy's default are asked themselves."""
+    native, plain = np.random.Generator(kind(7)), np.random.Generator(kind(7))
+    for _ in range(3):
+        words = NativeSampler(10).words(native, count)
+        assert np.array_equal((words >> 8) * np.float32(2**-24), plain.random(count, dtype=np.float32))
+        assert native.random() == plain.random()
+
+
 def test_normal_numbers_against_float64():
     """Five units in the last place of the radius, over all quarters of the circle and down to the smallest uniform number."""
     words = np.concatenate([np.arange(0, 2**32, 40_009, dtype=np.uint64), [0, 2**32 - 1, 2**30, 2**31, 3 * 2**30, 255]])
     words = np.random.default_rng(0).permutation(words).astype(np.uint32)
     words = np.concatenate([words, words[::-1]])
 
-    class Words(np.random.Generator):
-        """A generator that gives these words."""
-
-        def integers(self, *_, **__):
-            return words.view(np.uint64)
-
     u = (words >> 8).astype(np.float64) * 2.0**-24
     radius, angle = np.sqrt(-2 * np.log(1 - u[: len(u) // 2])), 2 * math.pi * u[len(u) // 2 :]
-    found = NativeSampler(10).normal(Words(np.random.PCG64(0)), len(words)).numpy().reshape(2, -1)
+    found = NativeSampler(10).box_muller(words.copy()).numpy().reshape(2, -1)
     errors = np.abs(found - radius * np.stack([np.cos(angle), np.sin(angle)]))
     assert (errors <= 5 * 2.0**-24 * np.maximum(radius, 1e-3)).all(), errors.max()
 

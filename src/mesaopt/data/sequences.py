@@ -142,7 +142,7 @@ def training_batch(
 ) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
     """The batch of one step for each seed: a pure function of (seed, stream, step), so seeds do not know their pack."""
     drawn = [generate(task, batch, generator(seed, stream, step), sampler=sampler).observations for seed in seeds]
-    return torch.stack(drawn).to(device)
+    return (torch.stack(drawn) if len(drawn) > 1 else drawn[0][None]).to(device)
 
 
 def inputs_targets(

@@ -1,4 +1,4 @@
-// Training batches: standard normal numbers, Haar-random orthogonal matrices and the roll-out of the states, single precision.
+// Training batches: random words, standard normal numbers, Haar-random orthogonal matrices, states; single precision.
 //
 // As in kernel.cpp one vector lane is one sequence, and LANES of them are worked off at a time. Arrays come in and go out as they
 // lie in the PyTorch code, row-major; `count` sequences fill the first lanes of a group, the other lanes hold zeros. N, the size of
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -16,11 +17,17 @@ constexpr int LANES = 8;
 constexpr int LANES = 4;
 #endif
 
-constexpr int CHUNK = 64;
-
 typedef float V __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
 typedef uint32_t U __attribute__((vector_size(4 * LANES)));
+
+typedef float Q __attribute__((vector_size(16), may_alias));
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (Int4){__VA_ARGS__})
+typedef int32_t Int4 __attribute__((vector_size(16)));
+#endif
 
 static inline V fill(float x) { return x - V{}; }
 static inline int min(int a, int b) { return a < b ? a : b; }
@@ -44,18 +51,36 @@ static inline V square_root(V v) {
     return v;
 }
 
-// n numbers of each of `count` sequences that lie n apart, and back: some at a time, so that both sides stay in cache.
+// From 4 x 4 numbers to their transpose.
+static inline void transpose(Q (&r)[4]) {
+    const Q a = SHUFFLE(r[0], r[1], 0, 4, 1, 5), b = SHUFFLE(r[2], r[3], 0, 4, 1, 5);
+    const Q c = SHUFFLE(r[0], r[1], 2, 6, 3, 7), d = SHUFFLE(r[2], r[3], 2, 6, 3, 7);
+    r[0] = SHUFFLE(a, b, 0, 1, 4, 5);
+    r[1] = SHUFFLE(a, b, 2, 3, 6, 7);
+    r[2] = SHUFFLE(c, d, 0, 1, 4, 5);
+    r[3] = SHUFFLE(c, d, 2, 3, 6, 7);
+}
+
+// Transposes `rows` x `columns` numbers whose rows lie `from_row` and `to_row` apart.
+static void transposed(const float* from, int64_t from_row, int rows, int columns, float* to, int64_t to_row) {
+    for (int i = 0; i < rows; i += 4) for (int j = 0; j < columns; j += 4)
+        if (i + 4 <= rows && j + 4 <= columns) {
+            Q r[4];
+            for (int k = 0; k < 4; k++) std::memcpy(&r[k], from + (i + k) * from_row + j, sizeof r[k]);
+            transpose(r);
+            for (int k = 0; k < 4; k++) std::memcpy(to + (j + k) * to_row + i, &r[k], sizeof r[k]);
+        } else {
+            for (int k = i; k < min(i + 4, rows); k++)
+                for (int l = j; l < min(j + 4, columns); l++) to[l * to_row + k] = from[k * from_row + l];
+        }
+}
+
+// n numbers of each of `count` sequences into lanes, and back.
 static void gather(const float* from, int count, int n, V* to) {
-    for (int i = 0; i < n; i++) to[i] = V{};
-    float* lanes = (float*)to;
-    for (int start = 0; start < n; start += CHUNK) for (int lane = 0; lane < count; lane++)
-        for (int i = start; i < min(n, start + CHUNK); i++) lanes[i * LANES + lane] = from[(int64_t)lane * n + i];
+    for (int i = 0; i < n && count < LANES; i++) to[i] = V{};
+    transposed(from, n, count, n, (float*)to, LANES);
 }
-static void scatter(const V* from, int count, int n, float* to) {
-    const float* lanes = (const float*)from;
-    for (int start = 0; start < n; start += CHUNK) for (int lane = 0; lane < count; lane++)
-        for (int i = start; i < min(n, start + CHUNK); i++) to[(int64_t)lane * n + i] = lanes[i * LANES + lane];
-}
+static void scatter(const V* from, int count, int n, float* to) { transposed((const float*)from, LANES, n, count, to, n); }
 
 // ---- normal numbers ---------------------------------------------------------------------------------------------------------
 
@@ -86,21 +111,44 @@ static inline void circle(V u, V& cosine, V& sine) {
     sine = (V)((I)(odd ? c : s) ^ sine_sign);
 }
 
-// U(0, 1) on a grid of 2^-24, from the upper bits of random words.
-static inline V uniform(const uint32_t* words, int count) {
-    const V v = load((const float*)words, count);
-    return __builtin_convertvector((I)((U)v >> 8), V) * 0x1p-24f;
+// The next `count` words of NumPy's default generator: PCG64 XSL-RR, state = state * MULTIPLIER + increment, and the two halves of
+// the state folded and turned. A step waits for the one before it, so AHEAD sequences that jump AHEAD steps at a time take turns.
+typedef unsigned __int128 State;
+extern "C" void mesaopt_words(uint64_t high, uint64_t low, uint64_t increment_high, uint64_t increment_low, int64_t count,
+                              uint64_t* words) {
+    constexpr int AHEAD = 4;
+    constexpr State MULTIPLIER = (State)2549297995355413924u << 64 | 4865540595714422341u;
+    const State increment = (State)increment_high << 64 | increment_low;
+    State next[AHEAD], state = (State)high << 64 | low, factor = 1, summand = 0;
+    for (int i = 0; i < AHEAD; i++) {
+        next[i] = state = state * MULTIPLIER + increment;
+        factor *= MULTIPLIER;
+        summand = summand * MULTIPLIER + increment;
+    }
+    for (int64_t n = 0; n < count; n += AHEAD) for (int i = 0; i < AHEAD; i++) {
+        const uint64_t folded = (uint64_t)(next[i] >> 64) ^ (uint64_t)next[i];
+        const int turn = (int)(next[i] >> 122);
+        if (n + i < count) words[n + i] = folded >> turn | folded << (-turn & 63);
+        next[i] = next[i] * factor + summand;
+    }
 }
 
-// 2 `pairs` numbers of N(0, 1) by Box and Muller, from as many random words: radii from the first half, angles from the second.
-extern "C" void mesaopt_normal(const uint32_t* words, int64_t pairs, float* out) {
+// U(0, 1) on a grid of 2^-24, from the upper bits of random words.
+static inline V uniform(const uint32_t* words, int count) {
+    const U bits = (U)load((const float*)words, count);
+    return __builtin_convertvector((I)(bits >> 8), V) * 0x1p-24f;
+}
+
+// 2 `pairs` numbers of N(0, 1) by Box and Muller in place of as many random words, the radii from the first half, the angles from
+// the second.
+extern "C" void mesaopt_normal(int64_t pairs, uint32_t* words) {
     for (int64_t i = 0; i < pairs; i += LANES) {
         const int count = pairs - i < LANES ? (int)(pairs - i) : LANES;
         const V radius = square_root(-2.f * logarithm(1.f - uniform(words + i, count)));
         V cosine, sine;
         circle(uniform(words + pairs + i, count), cosine, sine);
-        store(radius * cosine, out + i, count);
-        store(radius * sine, out + pairs + i, count);
+        store(radius * cosine, (float*)words + i, count);
+        store(radius * sine, (float*)words + pairs + i, count);
     }
 }
 
@@ -110,15 +158,17 @@ extern "C" void mesaopt_normal(const uint32_t* words, int64_t pairs, float* out)
 // rounding whatever A (Giraud and others, 2005).
 static void orthogonalise(V (*a)[N]) {
     for (int j = 0; j < N; j++) {
+        V column[N];
+        for (int i = 0; i < N; i++) column[i] = a[i][j];
         for (int pass = 0; pass < 2; pass++) for (int k = 0; k < j; k++) {
             V dot = {};
-            for (int i = 0; i < N; i++) dot += a[i][k] * a[i][j];
-            for (int i = 0; i < N; i++) a[i][j] -= dot * a[i][k];
+            for (int i = 0; i < N; i++) dot += a[i][k] * column[i];
+            for (int i = 0; i < N; i++) column[i] -= dot * a[i][k];
         }
         V square = {};
-        for (int i = 0; i < N; i++) square += a[i][j] * a[i][j];
+        for (int i = 0; i < N; i++) square += column[i] * column[i];
         const V inverse = 1.f / square_root(square);
-        for (int i = 0; i < N; i++) a[i][j] *= inverse;
+        for (int i = 0; i < N; i++) a[i][j] = column[i] * inverse;
     }
 }
 
@@ -139,22 +189,29 @@ extern "C" bool mesaopt_orthogonal(int batch, float* matrices) {
 
 // states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
 // W (batch, N, N), noise (time, N, batch).
-extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first, const float* noise,
-                                 float* states) {
+extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
+                                 const float* noise, float* states) {
     const int length = (time + 1) * N;
     V* rows = vectors(length + N * N);
-    V (*W)[N] = (V (*)[N])(rows + length);
+    V (*W)[N] = (V (*)[N])(rows + length);  // transposed
     const V upper = fill(bound), lower = fill(-bound);
     for (int b = 0; rows && b < batch; b += LANES) {
         const int count = min(LANES, batch - b);
         gather(w + (int64_t)b * N * N, count, N * N, W[0]);
+        for (int i = 0; i < N; i++) for (int j = 0; j < i; j++) std::swap(W[i][j], W[j][i]);
         for (int i = 0; i < N; i++) rows[i] = load(first + (int64_t)i * batch + b, count);
         V* s = rows;
-        for (int t = 0; t < time; t++, s += N) for (int i = 0; i < N; i++) {
-            V sum = scale * load(noise + ((int64_t)t * N + i) * batch + b, count);
-            for (int j = 0; j < N; j++) sum += W[i][j] * s[j];
-            sum = sum > upper ? upper : sum;  // NaN is neither above nor below
-            s[N + i] = sum < lower ? lower : sum;
+        for (int t = 0; t < time; t++, s += N) {
+            V next[N];  // in registers for small N, so that a step loads each entry of W once
+            for (int i = 0; i < N; i++) next[i] = scale * load(noise + ((int64_t)t * N + i) * batch + b, count);
+            for (int j = 0; j < N; j++) {
+                const V x = s[j];
+                for (int i = 0; i < N; i++) next[i] += W[j][i] * x;
+            }
+            for (int i = 0; i < N; i++) {
+                const V x = next[i] > upper ? upper : next[i];  // NaN is neither above nor below
+                s[N + i] = x < lower ? lower : x;
+            }
         }
         scatter(rows, count, length, states + (int64_t)b * length);
     }

@@ -32,9 +32,26 @@ class NativeSampler:
     def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
         """Draws from N(0, 1) in float32."""
         count = math.prod(shape)
-        words, draws = _words(rng, count + count % 2), torch.empty(count + count % 2)
-        self.native.mesaopt_normal(ctypes.c_void_p(words.ctypes.data), ctypes.c_int64(len(words) // 2), _pointer(draws))
-        return draws[:count].view(shape)
+        return self.box_muller(self.words(rng, count + count % 2))[:count].view(shape)
+
+    def words(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """The 32-bit words whose upper 24 bits are `rng.random(count, dtype=float32)`; `count` is even."""
+        source = rng.bit_generator
+        content = source.state
+        if not isinstance(source, np.random.PCG64) or content["has_uint32"]:  # half a word is left from an earlier draw
+            return (rng.random(count, dtype=np.float32) * np.float32(2**24)).astype(np.uint32) << 8
+        words = np.empty(count // 2, dtype=np.uint64)
+        parts = (
+            part >> shift & (2**64 - 1) for part in (content["state"]["state"], content["state"]["inc"]) for shift in (64, 0)
+        )
+        self.native.mesaopt_words(*map(ctypes.c_uint64, parts), ctypes.c_int64(len(words)), ctypes.c_void_p(words.ctypes.data))
+        source.advance(len(words))
+        return words.view(np.uint32)
+
+    def box_muller(self, words: np.ndarray) -> Float[Tensor, " count"]:
+        """Normal numbers in place of random words."""
+        self.native.mesaopt_normal(ctypes.c_int64(len(words) // 2), ctypes.c_void_p(words.ctypes.data))
+        return torch.from_numpy(words.view(np.float32))
 
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
         """Q of each matrix = Q R where R has a positive diagonal."""
@@ -63,16 +80,6 @@ class NativeSampler:
         if not self.native.mesaopt_roll_out(n, time, *factors, *arrays):
             raise MemoryError
         return states
-
-
-def _words(rng: np.random.Generator, count: int) -> np.ndarray:
-    """The 32-bit words whose upper 24 bits are `rng.random(count, dtype=float32)`; `count` is even.
-
-    Taken from the generator two at a time, which is faster, unless it still holds half of an earlier one.
-    """
-    if rng.bit_generator.state["has_uint32"]:
-        return (rng.random(count, dtype=np.float32) * np.float32(2**24)).astype(np.uint32) << 8
-    return rng.integers(0, 2**64 - 1, count // 2, dtype=np.uint64, endpoint=True).astype("<u8", copy=False).view("<u4")
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
