@@ -210,7 +210,16 @@ def test_comparisons_with_published_curves_are_kept_where_they_belong(place: Pat
     assert found["largest_gap"].tolist() == [0.1, 0.5] and found["figure"].tolist() == ["fig2", "fig11"]
     record(second, RECORDED)
     assert read_table(RECORDED / "curves.parquet", "curves")["figure"].tolist() == ["fig11"]
-    assert "comparison with published curves: to be made anew for fig2: snakemake agreement" in capsys.readouterr().out
+    assert "comparison with published curves: to be made for fig2: snakemake agreement" in capsys.readouterr().out
+
+
+def test_a_figure_without_its_comparison_asks_for_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where others are compared; the comparison is then older than the table, so that the command makes it."""
+    write_table(pd.DataFrame([curve("fig11", 0.5)]), "curves", RECORDED / "curves.parquet")
+    record(part(place / "a", "fig2", (1,)), RECORDED)
+    assert "comparison with published curves: to be made for fig2: snakemake agreement" in capsys.readouterr().out
+    times = [(RECORDED / name).stat().st_mtime_ns for name in ("curves.parquet", "tables/fig2.parquet")]
+    assert times == sorted(times)
 
 
 def test_what_is_no_provenance_or_no_figure(place: Path) -> None:

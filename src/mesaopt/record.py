@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mesaopt.agreement.published import read_entries
 from mesaopt.config import read_yaml
 from mesaopt.digests import digest_path
 from mesaopt.environment import PROJECT
@@ -53,10 +54,10 @@ def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: 
         raise InputError(f"{results}/tables holds no finished figure; run `snakemake all --config scale=paper` first")
     order = read_yaml(project / "config/scales.yaml")["paper"]["seeds"]
     steps = [_step(name, results, recorded, name in replace, order) for name in finished]
-    curves = _curves(results, recorded, steps)
+    curves = _curves(results, recorded, steps, {entry.figure for entry in read_entries(project)})
+    _write_curves(curves, recorded / "curves.parquet")  # before the tables: being older, it is made anew where there are curves
     for step in steps:
         _write(step, results, recorded)
-    _write_curves(curves, recorded / "curves.parquet")
     for name in FIGURES:
         if name not in finished:
             print(f"{name}: not finished at paper settings, not recorded")
@@ -131,15 +132,15 @@ def _words(seeds: set[int]) -> str:
 
 
 # --- the comparison with published curves
-def _curves(results: Path, recorded: Path, steps: Sequence[Step]) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of table `curves` that belong to what will be recorded, and the figures whose rows no longer do."""
+def _curves(results: Path, recorded: Path, steps: Sequence[Step], published: set[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of table `curves` that belong to what will be recorded, and the figures with published curves that lack theirs."""
     old, new = (_rows(folder / "curves.parquet") for folder in (recorded, results))
     changed = [step.name for step in steps if step.copied or step.union is not None]
     rows = [old[~old["figure"].isin(changed)], new[new["figure"].isin([step.name for step in steps if step.copied])]]
     found = pd.concat([part for part in rows if len(part)] or [old.head(0)], ignore_index=True)
     found = found.sort_values("figure", key=lambda names: names.map(list(FIGURES).index), kind="stable")
-    compared = {*old["figure"], *new["figure"]}
-    return found, [name for name in changed if name in compared - set(found["figure"])]
+    wanted = published - set(found["figure"]) if len(old) or len(new) else set()
+    return found, [name for name in changed if name in wanted]
 
 
 def _rows(path: Path) -> pd.DataFrame:
@@ -156,4 +157,4 @@ def _write_curves(curves: tuple[pd.DataFrame, list[str]], path: Path) -> None:
         digest_path(path).unlink(missing_ok=True)
     if missing:
         again = "snakemake agreement --config scale=recorded published_tables=FOLDER"
-        print(f"comparison with published curves: to be made anew for {', '.join(missing)}: {again}")
+        print(f"comparison with published curves: to be made for {', '.join(missing)}: {again}")
