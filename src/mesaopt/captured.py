@@ -76,10 +76,10 @@ class CapturedStep:
 
     def _draw(self) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
         """The batch of the present step, on the CPU; while `threads` draw, this one waits."""
-        training = self.run.training
+        training, sampler = self.run.training, self.backend.sampler(self.run.task)
 
         def draw(seed: int) -> Tensor:
-            return training_batch(self.run.task, [seed], training.batch, training.stream, self.state.step)
+            return training_batch(self.run.task, [seed], training.batch, training.stream, self.state.step, sampler=sampler)
 
         return torch.cat(list(self.threads.map(draw, self.seeds)))
 

@@ -8,7 +8,6 @@ on average, the loss at t = 1.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,37 +29,15 @@ class Sequences:
     systems: dict[str, Tensor]
 
 
-@runtime_checkable
-class Sampler(Protocol):
-    """What drawing sequences consists of; all samplers make the same numbers of the same generator, up to rounding."""
+class Sampler:
+    """What drawing sequences consists of, by NumPy and PyTorch; samplers derived from it make the same numbers up to rounding."""
 
     def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
         """Draws from N(0, 1) in float32."""
-        ...
-
-    def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
-        """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices."""
-        ...
-
-    def roll_out(
-        self,
-        w: Float[Tensor, "n size size"],
-        first: Float[Tensor, "size n"],
-        noise: Float[Tensor, "time size n"],
-        scale: float,
-        bound: float,
-    ) -> Float[Tensor, "n time_plus_1 size"]:
-        """All states of s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound]; may overwrite the noise."""
-        ...
-
-
-class _Plain:
-    """NumPy and PyTorch."""
-
-    def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
         return normal(rng, *shape)
 
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
+        """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices."""
         q, r = torch.linalg.qr(gaussian)
         # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
         return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -73,6 +50,7 @@ class _Plain:
         scale: float,
         bound: float,
     ) -> Float[Tensor, "n time_plus_1 size"]:
+        """All states of s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound]; may overwrite the noise."""
         # batch last: one vectorised product per step instead of a tiny one for every sequence
         w_last, steps = w.permute(1, 2, 0).contiguous().numpy(), noise.mul_(scale).numpy()
         states = np.empty((len(steps) + 1, *first.shape), dtype=np.float32)
@@ -86,7 +64,7 @@ class _Plain:
         return torch.from_numpy(states).permute(2, 0, 1).contiguous()
 
 
-PLAIN: Sampler = _Plain()
+PLAIN = Sampler()
 
 
 def orthogonal(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.data.sequences import Sampler
 from mesaopt.native.build import library
 
 SOURCE = "sequences.cpp"
@@ -15,10 +16,13 @@ SOURCE = "sequences.cpp"
 
 def sequences_library(n_state: int) -> ctypes.CDLL:
     """The code for systems of this size, compiled on first use; raises `BuildError`."""
-    return library(SOURCE, (f"-DN={n_state}",))
+    native = library(SOURCE, (f"-DN={n_state}",))
+    for function in (native.mesaopt_orthogonal, native.mesaopt_roll_out):
+        function.restype = ctypes.c_bool
+    return native
 
 
-class NativeSampler:
+class NativeSampler(Sampler):
     """What drawing a batch consists of, for systems of `n_state` channels, in float32 on one thread of the CPU.
 
     Raises `BuildError` where the code cannot be compiled.
@@ -26,8 +30,6 @@ class NativeSampler:
 
     def __init__(self, n_state: int) -> None:
         self.n_state, self.native = n_state, sequences_library(n_state)
-        for function in (self.native.mesaopt_orthogonal, self.native.mesaopt_roll_out):
-            function.restype = ctypes.c_bool
 
     def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
         """Draws from N(0, 1) in float32."""
