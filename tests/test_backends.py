@@ -10,6 +10,7 @@ from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
+from mesaopt.native.build import BuildError
 from mesaopt.spec import Model
 from mesaopt.training_state import TrainingState
 
@@ -58,6 +59,21 @@ def test_the_torch_backend_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(backends, "available", lambda run: None)
     assert backends.choose("auto", make_run(), "cpu").name == "native"
     assert backends.choose("torch", make_run(), "cpu").name == "torch"
-    assert backends.choose("auto", make_run(), "cuda").name == "torch"
     with pytest.raises(InputError, match="for CPUs"):
         backends.choose("native", make_run(), "cuda")
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_gpu_gets_compiled_batches_where_it_can(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    run = make_run()
+    backend = backends.choose("auto", run, "cuda")
+    assert backend.name == "torch" and backend.sampler(run.task).name == "compiled"
+    assert backends.choose("torch", run, "cuda").sampler(run.task).name == "plain"
+    assert capsys.readouterr().err == ""
+
+    def fails(n_state: int) -> None:
+        raise BuildError("no C++ compiler")
+
+    monkeypatch.setattr(backends, "sequences_library", fails)
+    assert backends.choose("auto", run, "cuda").sampler(run.task).name == "plain"
+    assert capsys.readouterr().err == "mesaopt: tiny/linear: batches are drawn without compiled code: no C++ compiler\n"

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import MODELS, make_run
+from tiny_runs import MODELS, NEEDS_GPU, make_run
 
 from mesaopt.backends import TorchBackend
 from mesaopt.captured import WARM_UP, CapturedStep
+from mesaopt.models.weights import load_weights
 from mesaopt.step import update
-from mesaopt.train import Options, Trainer
+from mesaopt.train import Options, Trainer, train
 from mesaopt.training_state import TrainingState
 
 SEEDS = [1, 11]
@@ -71,9 +72,10 @@ def test_a_cpu_captures_nothing(tmp_path: Path):
     assert Trainer(make_run(), [1], [tmp_path], Options(tmp_path, backend="torch", progress="none")).captured is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="THE CAPTURE IS NOT TESTED: no GPU")
+# --- on a GPU ------------------------------------------------------------------------------------------------------------------
+@NEEDS_GPU
 @pytest.mark.parametrize("model", MODELS)
-def test_on_a_gpu_the_replayed_step_is_the_eager_one(model: str, capsys: pytest.CaptureFixture[str]):
+def test_the_replayed_step_is_the_eager_one(model: str, capsys: pytest.CaptureFixture[str]):
     """Norm-relative 1e-4 after 20 steps: libraries may choose other kernels while a graph is captured."""
     run = make_run(model, **SCHEDULE)
     state, eager = (TrainingState.initial(run, SEEDS, "cuda") for _ in range(2))
@@ -84,3 +86,23 @@ def test_on_a_gpu_the_replayed_step_is_the_eager_one(model: str, capsys: pytest.
     assert capsys.readouterr().err == "" and step.replay != step._compute
     for name, value in eager.optimizer.state().items():
         assert (state.optimizer.state()[name] - value).norm() <= 1e-4 * value.norm(), name
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("model", ["linear", "mesa", "hybrid"])
+def test_stacked_seeds_are_separate_runs_and_those_of_a_cpu(model: str, tmp_path: Path):
+    """Norm-relative 1e-4 after 20 steps, each seed's weights; in float32 throughout."""
+    run = make_run(model, **SCHEDULE | {"steps": 20})
+
+    def weights(name: str, seeds: list[int], device: str) -> dict[int, torch.Tensor]:
+        folders = {seed: tmp_path / name / f"seed-{seed}" for seed in seeds}
+        train(run, folders, Options(tmp_path / "checkpoints", device=device, backend="torch", progress="none"))
+        loaded = {seed: load_weights(folder / "weights.safetensors") for seed, folder in folders.items()}
+        return {seed: torch.cat([x.flatten() for _, x in sorted(one.items())]) for seed, one in loaded.items()}
+
+    stacked = weights("stacked", SEEDS, "cuda")
+    for seed in SEEDS:
+        for name in ("cuda", "cpu"):
+            alone = weights(name, [seed], name)[seed]
+            assert (stacked[seed] - alone).norm() <= 1e-4 * alone.norm(), (seed, name)
+    assert (stacked[SEEDS[0]] - stacked[SEEDS[1]]).norm() > 0.1 * stacked[SEEDS[0]].norm()

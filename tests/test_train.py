@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import make_run
+from tiny_runs import DEVICES, make_run
 
 from mesaopt import backends
 from mesaopt import train as training_module
@@ -73,11 +73,12 @@ def test_history_records_losses_before_the_steps(tmp_path: Path):
 
 
 # --- interruptions -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("model", ["linear", "mesa", "hybrid"])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, model: str, device: str, monkeypatch: pytest.MonkeyPatch):
     """Stopped after every second step, so at steps with and without test loss and snapshot."""
-    run = make_run(model, snapshot_every=4)
-    whole = weights_of(run, [1, 11], tmp_path / "whole", options(tmp_path))
+    run, settings = make_run(model, snapshot_every=4), options(tmp_path, device=device)
+    whole = weights_of(run, [1, 11], tmp_path / "whole", settings)
 
     class StopsSoon(training_module.StopRequest):
         steps = 0
@@ -94,11 +95,11 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path, model: str,
     monkeypatch.setattr(training_module, "StopRequest", StopsSoon)
     for _ in range(2):
         with pytest.raises(SystemExit) as stopped:
-            weights_of(run, [1, 11], tmp_path / "parts", options(tmp_path))
+            weights_of(run, [1, 11], tmp_path / "parts", settings)
         assert stopped.value.code == 143
         assert not (tmp_path / "parts").exists()
     monkeypatch.undo()
-    assert weights_of(run, [1, 11], tmp_path / "parts", options(tmp_path)) == whole
+    assert weights_of(run, [1, 11], tmp_path / "parts", settings) == whole
     for name in ("history.parquet", "snapshots.safetensors"):
         assert (tmp_path / "parts/seed-11" / name).read_bytes() == (tmp_path / "whole/seed-11" / name).read_bytes()
 

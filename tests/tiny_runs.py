@@ -1,7 +1,12 @@
-"""Runs of a few steps on tiny models, for the tests of training."""
+"""Runs of a few steps on tiny models, for the tests of training, and the devices to make them on."""
+
+import pytest
+import torch
 
 from mesaopt.spec import Model, Run, Task, Training
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="TRAINING ON A GPU IS NOT TESTED: there is none")
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
 TASK = Task("linear", n_state=3, n_obs=3, context_length=6)
 CONSTRUCTED = {"tokens": "constructed", "d_model": 12, "n_heads": 2, "d_head": 4}
 RAW = {"tokens": "raw", "d_model": 8, "n_heads": 2, "d_head": 4, "init_std": 0.3, "d_pe": 4}

@@ -12,6 +12,8 @@ from mesaopt.errors import InputError
 from mesaopt.models.stack import stack_loss, supports
 from mesaopt.models.transformer import Transformer
 from mesaopt.native.backend import NativeBackend, available
+from mesaopt.native.build import BuildError
+from mesaopt.native.sequences import NativeSampler, sequences_library
 from mesaopt.spec import Run, Task
 
 #: sequences at a time on a CPU, so that what forward and backward work on stays in cache; the mesa-layer's recursion works on one
@@ -52,12 +54,12 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, micro_batch: int | None = None) -> None:
-        self.micro_batch = micro_batch
+    def __init__(self, micro_batch: int | None = None, compiled_batches: bool = False) -> None:
+        self.micro_batch, self.compiled_batches = micro_batch, compiled_batches
 
     def sampler(self, task: Task) -> Sampler:
-        """Plain: NumPy and PyTorch."""
-        return PLAIN
+        """Plain (NumPy and PyTorch), or the native backend's; raises `BuildError` where that cannot be compiled."""
+        return NativeSampler(task.n_state) if self.compiled_batches else PLAIN
 
     def loss(
         self, model: Transformer, tokens: Float[Tensor, "pack batch time token"], targets: Float[Tensor, "pack batch time n_obs"]
@@ -113,11 +115,14 @@ def _sum(
 def choose(name: str, run: Run, device: str) -> Backend:
     """The backend called `name` (auto, torch or native) for a run on `device` (cpu or cuda).
 
-    `auto` takes the native kernel on a CPU and falls back on PyTorch with one line on standard error that says why. Raises
-    `InputError` when `native` is asked for and cannot be had.
+    `auto` takes the native kernel on a CPU, and native code that draws the batches on a GPU, which would wait for them otherwise;
+    it falls back on PyTorch with one line on standard error that says why. Raises `InputError` when `native` is asked for and
+    cannot be had.
     """
-    if name == "torch" or (name == "auto" and device != "cpu"):
+    if name == "torch":
         return TorchBackend()
+    if name == "auto" and device != "cpu":
+        return TorchBackend(compiled_batches=_compiles_batches(run))
     reason = available(run) if device == "cpu" else "the native kernel is for CPUs"
     if reason is None:
         return NativeBackend()
@@ -125,3 +130,12 @@ def choose(name: str, run: Run, device: str) -> Backend:
         raise InputError(f"{run.name}: backend native: {reason}; choose auto or torch")
     print(f"mesaopt: {run.name}: PyTorch takes over: {reason}", file=sys.stderr, flush=True)
     return TorchBackend()
+
+
+def _compiles_batches(run: Run) -> bool:
+    try:
+        sequences_library(run.task.n_state)
+    except BuildError as error:
+        print(f"mesaopt: {run.name}: batches are drawn without compiled code: {error}", file=sys.stderr, flush=True)
+        return False
+    return True

@@ -65,7 +65,7 @@ class CapturedStep:
     def __call__(self) -> Float[Tensor, " pack"]:
         """Make the next step. Returns the loss before it, in memory that the next call overwrites."""
         state = self.state
-        _send(self._draw(), self.observations)
+        _send(self.draw(), self.observations)
         _send(factors(self.run, state), self.factors)
         if self.replay is None:
             self.replay = self._prepare()
@@ -74,7 +74,7 @@ class CapturedStep:
         state.train_losses = self.losses
         return self.losses
 
-    def _draw(self) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
+    def draw(self) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
         """The batch of the present step, on the CPU; while `threads` draw, this one waits."""
         training, sampler = self.run.training, self.backend.sampler(self.run.task)
 

@@ -94,6 +94,7 @@ class Trainer:
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
         self.work = work(run)
         self.identity = self.work | {"seeds": list(seeds), "device": options.device, "backend": self.backend.name}
+        self.identity |= {"batches": self.backend.sampler(run.task).name}
         self.checkpoint_path = homes[0] / "checkpoint"
         self.tests = fixed_test_batches(run, seeds, options.device)
         self.bound = SANE_LOSS * inputs_targets(self.tests)[1].square().sum(-1).mean((0, 2, 3)) / 2

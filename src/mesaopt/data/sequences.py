@@ -32,6 +32,8 @@ class Sequences:
 class Sampler:
     """What drawing sequences consists of, by NumPy and PyTorch; samplers derived from it make the same numbers up to rounding."""
 
+    name = "plain"
+
     def normal(self, rng: np.random.Generator, *shape: int) -> Float[Tensor, "..."]:
         """Draws from N(0, 1) in float32."""
         return normal(rng, *shape)

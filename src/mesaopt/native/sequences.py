@@ -28,6 +28,8 @@ class NativeSampler(Sampler):
     Raises `BuildError` where the code cannot be compiled.
     """
 
+    name = "compiled"
+
     def __init__(self, n_state: int) -> None:
         self.n_state, self.native = n_state, sequences_library(n_state)
 

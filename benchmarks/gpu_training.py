@@ -1,0 +1,127 @@
+"""Training speed on a GPU: `python benchmarks/gpu_training.py [--rounds N] [--seconds S] [--out TABLE.parquet]`.
+
+Every model of `make bench`, its steps made kernel by kernel (the baseline) and replayed as a CUDA graph, of one seed and of five
+stacked ones, in turn in every round; and, in the same rounds, the compiled kernel with a process on every core of the machine.
+Drawing the data and the optimiser are included. Writes a tidy table, and beside it a JSON with machine, commit and settings;
+prints the table of the README.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "src"))
+
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+from models import NAMES, make_run  # noqa: E402
+from rounds import WARM_UP  # noqa: E402
+from training_speed import measure  # noqa: E402
+
+from mesaopt import backends  # noqa: E402
+from mesaopt.captured import CapturedStep  # noqa: E402
+from mesaopt.provenance import provenance, write_json  # noqa: E402
+from mesaopt.spec import Run  # noqa: E402
+from mesaopt.step import update  # noqa: E402
+from mesaopt.tables import atomic_path  # noqa: E402
+from mesaopt.training_state import TrainingState  # noqa: E402
+
+PACKS = (1, 5)
+HEADER = "| model | seeds | kernel by kernel | captured: median (range) | times | data | MB | compiled kernel, {cores} cores |"
+
+
+class Arm:
+    """One way to make steps of one model, ready to be measured: training steps of all its seeds per second, times seeds."""
+
+    def __init__(self, run: Run, seeds: int, captured: bool, threads: int) -> None:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        self.run, self.seeds, self.captured = run, list(range(1, seeds + 1)), captured
+        self.backend = backends.choose("auto", run, "cuda")
+        state = TrainingState.initial(run, self.seeds, "cuda")
+        replayed = CapturedStep(run, self.seeds, state, self.backend, threads)
+        self.step: Callable[[], Any] = replayed if captured else lambda: update(run, self.seeds, state, self.backend)
+        self.draw = replayed.draw
+        for _ in range(WARM_UP):
+            self.step()
+        torch.cuda.synchronize()
+        self.megabytes = (torch.cuda.max_memory_allocated() - before) / 2**20
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """One row."""
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds or count < 2:
+            for _ in range(10):
+                self.step()
+            torch.cuda.synchronize()
+            count += 10
+        elapsed = (time.perf_counter() - start) / count
+        start = time.perf_counter()
+        for _ in range(10):
+            self.draw()
+        drawing = (time.perf_counter() - start) / 10
+        row = {"variant": "captured" if self.captured else "eager", "seeds": len(self.seeds), "megabytes": self.megabytes}
+        return row | {"steps_per_second": len(self.seeds) / elapsed, "data_share": drawing / elapsed}
+
+
+def rows_of(name: str, rounds: int, seconds: float, cores: int) -> Iterator[dict[str, Any]]:
+    """All rounds of one model."""
+    arms = [Arm(make_run(name), seeds, captured, cores) for seeds in PACKS for captured in (False, True)]
+    for number in range(rounds):
+        of_cpu = measure("native", cores, name, seconds)
+        yield {"model": name, "round": number, "seeds": 1} | of_cpu
+        for arm in arms:
+            yield {"model": name, "round": number} | arm.measure(seconds)
+        print(f"{name}: round {number + 1}", file=sys.stderr, flush=True)
+
+
+def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Markdown: steps of one seed per second, by model and stacked seeds."""
+    header = HEADER.format(cores=facts["cores"])
+    lines = [header, "|---" * header.count(" | ") + "|---|"]
+    for model, of_model in frame.groupby("model", sort=False):
+        kernel = of_model[of_model["variant"] == "native"]["steps_per_second"].median()
+        for seeds, rows in of_model[of_model["variant"] != "native"].groupby("seeds"):
+            captured, eager = (rows[rows["variant"] == variant].set_index("round") for variant in ("captured", "eager"))
+            own = captured["steps_per_second"]
+            speed = f"{own.median():.0f} ({own.min():.0f} to {own.max():.0f})"
+            times = (own / eager["steps_per_second"]).median()
+            data, megabytes = 100 * captured["data_share"].median(), captured["megabytes"].max()
+            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", speed, f"{times:.1f}"]
+            cells += [f"{data:.0f} %", f"{megabytes:.0f}", f"{kernel:.0f}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    where = (
+        f"{facts['device']}, PyTorch {facts['torch']}, {facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}"
+    )
+    settings = f"{facts['rounds']} rounds of {facts['seconds']:g} s"
+    return "\n".join([*lines, "", f"Batch 256, T 50; {settings}; {where}, {facts['finished'][:10]}."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu.parquet"))
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("gpu_training.py: no GPU that this PyTorch can use")
+    started, cores = time.time(), len(os.sched_getaffinity(0))
+    torch.set_num_threads(1)  # as trainings do
+    rows = [row for name in args.models for row in rows_of(name, args.rounds, args.seconds, cores)]
+    facts: dict[str, Any] = {"cores": cores, "rounds": args.rounds, "seconds": args.seconds}
+    facts |= {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    frame, facts = pd.DataFrame(rows), provenance(started=started, **facts)
+    with atomic_path(args.out) as temporary:
+        frame.to_parquet(temporary, index=False)
+    write_json(args.out.with_suffix(".json"), facts)
+    print(gpu_table(frame, facts))
+
+
+if __name__ == "__main__":
+    main()
