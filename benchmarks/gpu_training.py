@@ -38,13 +38,13 @@ HEADER = "| model | seeds | kernel by kernel | captured: median (range) | times 
 class Arm:
     """One way to make steps of one model, ready to be measured: training steps of all its seeds per second, times seeds."""
 
-    def __init__(self, run: Run, seeds: int, captured: bool, threads: int) -> None:
+    def __init__(self, run: Run, seeds: int, captured: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         self.run, self.seeds, self.captured = run, list(range(1, seeds + 1)), captured
         self.backend = backends.choose("auto", run, "cuda")
         state = TrainingState.initial(run, self.seeds, "cuda")
-        replayed = CapturedStep(run, self.seeds, state, self.backend, threads)
+        replayed = CapturedStep(run, self.seeds, state, self.backend)
         self.step: Callable[[], Any] = replayed if captured else lambda: update(run, self.seeds, state, self.backend)
         self.draw = replayed.draw
         for _ in range(WARM_UP):
@@ -63,7 +63,7 @@ class Arm:
         elapsed = (time.perf_counter() - start) / count
         start = time.perf_counter()
         for _ in range(10):
-            self.draw()
+            list(self.draw())
         drawing = (time.perf_counter() - start) / 10
         row = {"variant": "captured" if self.captured else "eager", "seeds": len(self.seeds), "megabytes": self.megabytes}
         return row | {"steps_per_second": len(self.seeds) / elapsed, "data_share": drawing / elapsed}
@@ -71,7 +71,7 @@ class Arm:
 
 def rows_of(name: str, rounds: int, seconds: float, cores: int) -> Iterator[dict[str, Any]]:
     """All rounds of one model."""
-    arms = [Arm(make_run(name), seeds, captured, cores) for seeds in PACKS for captured in (False, True)]
+    arms = [Arm(make_run(name), seeds, captured) for seeds in PACKS for captured in (False, True)]
     for number in range(rounds):
         of_cpu = measure("native", cores, name, seconds)
         yield {"model": name, "round": number, "seeds": 1} | of_cpu

@@ -56,7 +56,7 @@ def test_it_is_the_eager_step_bit_for_bit(model: str, capture: Callable, capsys:
 def test_it_goes_on_from_a_checkpoint():
     run = make_run("hybrid", **SCHEDULE)
     state, eager = (TrainingState.initial(run, SEEDS, "cpu") for _ in range(2))
-    step = CapturedStep(run, SEEDS, state, TorchBackend(), 2, without_graph)
+    step = CapturedStep(run, SEEDS, state, TorchBackend(), without_graph)
     for _ in range(5):
         update(run, SEEDS, eager, TorchBackend())
     values, tensors = eager.to_checkpoint()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_runs import DEVICES
 
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
@@ -100,12 +101,14 @@ def test_shapes_of_every_kind_of_model(layers, raw, sizes):
     assert all(parameter.grad is not None for parameter in transformer.parameters())
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("model", [CONSTRUCTED, RAW])
-def test_gradients_are_those_of_the_equation_head_by_head(model):
+def test_gradients_are_those_of_the_equation_head_by_head(model, device):
     """Of every parameter, by automatic differentiation of the naive model; float64, norm-relative 1e-9."""
-    transformer = initialise(model, 3, [1]).double()
-    tokens = tokenise(observations(4, 9, 3), model.tokens)
+    transformer = initialise(model, 3, [1]).double().to(device)
+    tokens = tokenise(observations(4, 9, 3), model.tokens).to(device)
     transformer(tokens[None]).square().sum().backward()
+    transformer, tokens = transformer.cpu(), tokens.cpu()
     weights = {name: value.requires_grad_() for name, value in transformer.seed_weights(0).items()}
     sum(naive_forward(model, weights, sequence, 3).square().sum() for sequence in tokens).backward()
     for name, parameter in transformer.named_parameters():

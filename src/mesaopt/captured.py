@@ -3,13 +3,10 @@
 A step of these models is some hundreds of short kernels, with a mesa-layer thousands, and launching them one by one from Python
 takes longer than they do. A graph reads and writes the same memory every time: what changes from step to step, the batch and the
 optimiser's factors, is copied into place before it. The CPU draws the next batch while the GPU works on the present one.
-
-No GPU was at hand where this was written: all but `cuda_graph` is tested on the CPU, `cuda_graph` was never run.
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -51,7 +48,6 @@ class CapturedStep:
         seeds: Sequence[int],
         state: TrainingState,
         backend: Backend,
-        threads: int = 1,
         capture: Callable[[Callable[[], None]], Callable[[], None]] = cuda_graph,
     ) -> None:
         self.run, self.seeds, self.state, self.backend, self.capture = run, seeds, state, backend, capture
@@ -59,13 +55,13 @@ class CapturedStep:
         shape = (len(seeds), run.training.batch, task.context_length + 1, task.n_obs)
         self.observations, self.factors = torch.empty(shape, device=device), torch.empty(3, dtype=torch.float64, device=device)
         self.losses = torch.empty(len(seeds), device=device)
-        self.threads = ThreadPoolExecutor(min(threads, len(seeds)))
         self.replay: Callable[[], None] | None = None
 
     def __call__(self) -> Float[Tensor, " pack"]:
         """Make the next step. Returns the loss before it, in memory that the next call overwrites."""
         state = self.state
-        _send(self.draw(), self.observations)
+        for place, batch in zip(self.observations, self.draw(), strict=True):
+            _send(batch, place)
         _send(factors(self.run, state), self.factors)
         if self.replay is None:
             self.replay = self._prepare()
@@ -74,14 +70,12 @@ class CapturedStep:
         state.train_losses = self.losses
         return self.losses
 
-    def draw(self) -> Float[Tensor, "pack batch time_plus_1 n_obs"]:
-        """The batch of the present step, on the CPU; while `threads` draw, this one waits."""
-        training, sampler = self.run.training, self.backend.sampler(self.run.task)
-
-        def draw(seed: int) -> Tensor:
-            return training_batch(self.run.task, [seed], training.batch, training.stream, self.state.step, sampler=sampler)
-
-        return torch.cat(list(self.threads.map(draw, self.seeds)))
+    def draw(self) -> Iterator[Float[Tensor, "batch time_plus_1 n_obs"]]:
+        """The batch of the present step for each seed, on the CPU, one after the other: threads would wait for Python's lock."""
+        training, task = self.run.training, self.run.task
+        sampler = self.backend.sampler(task)
+        for seed in self.seeds:
+            yield training_batch(task, [seed], training.batch, training.stream, self.state.step, sampler=sampler)[0]
 
     def _compute(self) -> None:
         self.losses.copy_(descend(self.run, self.state, self.backend, self.observations, self.factors))

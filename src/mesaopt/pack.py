@@ -40,7 +40,7 @@ def train_stage(args: argparse.Namespace) -> None:
     options = {"checkpoints": str(args.checkpoints), "checkpoint_every": args.checkpoint_every, "backend": args.backend}
     options |= {"device": choose_device(args.device), "progress": "auto"}
     if options["device"] == "cuda":
-        _train_here(run, folders, options | {"threads": args.threads})
+        _train_here(run, folders, options)
     else:
         _train_processes(run, folders, options, args.threads)
 

@@ -39,7 +39,7 @@ class Options:
     """How to train; nothing here may change a result beyond rounding (device, backend) or at all (the rest).
 
     `checkpoints` is the folder for all runs' checkpoints, `checkpoint_every` in seconds of wall time. With `keep_checkpoint` a
-    finished training leaves its last checkpoint, from which the outputs can be written again. `threads` draw a GPU's batches.
+    finished training leaves its last checkpoint, from which the outputs can be written again.
     """
 
     checkpoints: Path
@@ -48,7 +48,6 @@ class Options:
     backend: str = "auto"
     progress: str = "auto"
     keep_checkpoint: bool = False
-    threads: int = 1
 
 
 def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
@@ -90,7 +89,7 @@ class Trainer:
         self.backend = backends.choose(options.backend, run, options.device)
         self.state = TrainingState.initial(run, seeds, options.device)
         cuda = options.device == "cuda"
-        self.captured = CapturedStep(run, seeds, self.state, self.backend, options.threads) if cuda else None
+        self.captured = CapturedStep(run, seeds, self.state, self.backend) if cuda else None
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
         self.work = work(run)
         self.identity = self.work | {"seeds": list(seeds), "device": options.device, "backend": self.backend.name}

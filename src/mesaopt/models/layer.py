@@ -1,5 +1,6 @@
 """One attention layer with its residual connection, an optional MLP, and clipping: the block a Transformer repeats."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch.autograd.function import once_differentiable
 from mesaopt.models.attention import linear_attention, softmax_attention, unit_norm
 from mesaopt.models.mesa_layer import mesa_attention
 from mesaopt.spec import Model
+
+#: at most so many groups of sequences, each a product of its own, make the gradient of a seed's weights on a GPU
+GROUPS = 64
 
 
 class Layer(nn.Module):
@@ -87,7 +91,7 @@ class _Heads(torch.autograd.Function):
     def forward(ctx: Any, e: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         fused = torch.stack(weights, dim=1)
         ctx.save_for_backward(e, fused)
-        qkv = _map(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
+        qkv = _product(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
         return qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind()
 
     @staticmethod
@@ -97,12 +101,47 @@ class _Heads(torch.autograd.Function):
         grad_qkv = e.new_empty(*e.shape[:3], *fused.shape[1:4])
         for index, grad in enumerate(grads):
             grad_qkv[:, :, :, index] = grad.transpose(2, 3)
-        grad_qkv = grad_qkv.flatten(1, 2).flatten(2)
-        grad_e = torch.bmm(grad_qkv, fused.flatten(1, 3)).view_as(e) if ctx.needs_input_grad[0] else None
-        grad_fused = torch.bmm(grad_qkv.mT, e.flatten(1, 2)).view_as(fused)
-        return grad_e, *grad_fused.unbind(1)
+        grad_qkv = grad_qkv.flatten(3)
+        grad_e = _product(grad_qkv, fused.flatten(1, 3).mT) if ctx.needs_input_grad[0] else None
+        return grad_e, *_sum_of_products(grad_qkv, e).view_as(fused).unbind(1)
+
+
+class _Map(torch.autograd.Function):
+    """`_product`; written out for the gradient of W alone."""
+
+    @staticmethod
+    def forward(ctx: Any, e: Tensor, W: Tensor) -> Tensor:
+        ctx.save_for_backward(e, W)
+        return _product(e, W)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        e, W = ctx.saved_tensors
+        e, grad = e.to(W.dtype), grad.to(W.dtype)  # under autocast they come in half precision
+        return _product(grad, W.mT) if ctx.needs_input_grad[0] else None, _sum_of_products(grad, e)
 
 
 def _map(e: Float[Tensor, "pack batch time d_in"], W: Float[Tensor, "pack d_out d_in"]) -> Float[Tensor, "pack batch time d_out"]:
+    """W e at every position."""
+    mapped: Tensor = _Map.apply(e, W)
+    return mapped
+
+
+def _product(
+    e: Float[Tensor, "pack batch time d_in"], W: Float[Tensor, "pack d_out d_in"]
+) -> Float[Tensor, "pack batch time d_out"]:
     """W e at every position, as one large matrix product per seed."""
     return torch.bmm(e.flatten(1, 2), W.mT).unflatten(1, e.shape[1:3])
+
+
+def _sum_of_products(
+    a: Float[Tensor, "pack batch time d_a"], b: Float[Tensor, "pack batch time d_b"]
+) -> Float[Tensor, "pack d_a d_b"]:
+    """The sum of a b^T over all positions of all sequences: the gradient of weights.
+
+    It is small and the sum long, which leaves most of a GPU without work: there, groups of sequences are summed side by side.
+    """
+    groups = math.gcd(a.shape[1], GROUPS) if a.is_cuda else 1
+    a, b = (x.flatten(1, 2).unflatten(1, (groups, -1)).flatten(0, 1) for x in (a, b))
+    return torch.bmm(a.mT, b).unflatten(0, (-1, groups)).sum(1)
