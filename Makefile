@@ -25,6 +25,7 @@ lint: $(VENV)/development
 
 bench: $(VENV)/runtime
 	python benchmarks/training_speed.py $(if $(QUICK),--quick)
+	$(if $(wildcard /dev/nvidiactl),python benchmarks/gpu_training.py $(if $(QUICK),--rounds 1))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

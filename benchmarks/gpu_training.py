@@ -21,6 +21,7 @@ import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from models import NAMES, make_run  # noqa: E402
 from rounds import WARM_UP  # noqa: E402
+from speed_table import gpu_table  # noqa: E402
 from training_speed import measure  # noqa: E402
 
 from mesaopt import backends  # noqa: E402
@@ -32,7 +33,6 @@ from mesaopt.tables import atomic_path  # noqa: E402
 from mesaopt.training_state import TrainingState  # noqa: E402
 
 PACKS = (1, 5)
-HEADER = "| model | seeds | kernel by kernel | captured: median (range) | times | data | MB | compiled kernel, {cores} cores |"
 
 
 class Arm:
@@ -78,28 +78,6 @@ def rows_of(name: str, rounds: int, seconds: float, cores: int) -> Iterator[dict
         for arm in arms:
             yield {"model": name, "round": number} | arm.measure(seconds)
         print(f"{name}: round {number + 1}", file=sys.stderr, flush=True)
-
-
-def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """Markdown: steps of one seed per second, by model and stacked seeds."""
-    header = HEADER.format(cores=facts["cores"])
-    lines = [header, "|---" * header.count(" | ") + "|---|"]
-    for model, of_model in frame.groupby("model", sort=False):
-        kernel = of_model[of_model["variant"] == "native"]["steps_per_second"].median()
-        for seeds, rows in of_model[of_model["variant"] != "native"].groupby("seeds"):
-            captured, eager = (rows[rows["variant"] == variant].set_index("round") for variant in ("captured", "eager"))
-            own = captured["steps_per_second"]
-            speed = f"{own.median():.0f} ({own.min():.0f} to {own.max():.0f})"
-            times = (own / eager["steps_per_second"]).median()
-            data, megabytes = 100 * captured["data_share"].median(), captured["megabytes"].max()
-            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", speed, f"{times:.1f}"]
-            cells += [f"{data:.0f} %", f"{megabytes:.0f}", f"{kernel:.0f}"]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    where = (
-        f"{facts['device']}, PyTorch {facts['torch']}, {facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}"
-    )
-    settings = f"{facts['rounds']} rounds of {facts['seconds']:g} s"
-    return "\n".join([*lines, "", f"Batch 256, T 50; {settings}; {where}, {facts['finished'][:10]}."])
 
 
 def main() -> None:

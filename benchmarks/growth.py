@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,27 @@ SWEEPS: dict[str, tuple[int, ...]] = {
 }
 
 
-def measure_growth(environment: dict[str, str], seconds: float) -> Iterator[dict[str, Any]]:
-    """Rows of one process each. Stacked seeds are PyTorch's; the kernel takes a process per seed, so nothing grows there."""
-    for sweep, values in SWEEPS.items():
-        for value in values:
-            change = {} if sweep == "seeds" else {sweep: value}
-            run = make_run("LSA-6", **({"batch": BATCH, "depth": DEPTH} | change))
-            for variant in ("torch",) if sweep == "seeds" else ("torch", "native"):
-                seeds = value if sweep == "seeds" else 1
-                job = {"variant": variant, "spec": run.to_json(), "seconds": seconds, "seeds": seeds}
-                (found,) = together([sys.executable, str(HERE / "worker.py")], [job], environment)
-                yield {
-                    "model": f"LSA, batch {BATCH}",
-                    "variant": variant,
-                    "processes": 1,
-                    "sweep": sweep,
-                    "value": value,
-                    "steps_per_second": 1 / found["seconds_per_step"],
-                    "megabytes": found["megabytes"],
-                    "data_share": found["data_seconds"] / found["seconds_per_step"],
-                }
-                print(f"growth: {sweep} {value}, {variant}", file=sys.stderr, flush=True)
+def measure_growth(environment: dict[str, str], seconds: float, rounds: int) -> Iterator[dict[str, Any]]:
+    """Rows of one process each, every point once in every round.
+
+    Stacked seeds are PyTorch's; the kernel takes a process per seed, so nothing grows there.
+    """
+    points = [(sweep, value) for sweep, values in SWEEPS.items() for value in values]
+    for number, (sweep, value) in product(range(rounds), points):
+        change = {} if sweep == "seeds" else {sweep: value}
+        run, seeds = make_run("LSA-6", **({"batch": BATCH, "depth": DEPTH} | change)), value if sweep == "seeds" else 1
+        for variant in ("torch",) if sweep == "seeds" else ("torch", "native"):
+            job = {"variant": variant, "spec": run.to_json(), "seconds": seconds, "seeds": seeds}
+            (found,) = together([sys.executable, str(HERE / "worker.py")], [job], environment)
+            yield {
+                "model": f"LSA, batch {BATCH}",
+                "variant": variant,
+                "processes": 1,
+                "sweep": sweep,
+                "value": value,
+                "round": number,
+                "steps_per_second": 1 / found["seconds_per_step"],
+                "megabytes": found["megabytes"],
+                "data_share": found["data_seconds"] / found["seconds_per_step"],
+            }
+            print(f"growth, round {number + 1}: {sweep} {value}, {variant}", file=sys.stderr, flush=True)

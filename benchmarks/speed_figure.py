@@ -61,8 +61,12 @@ def _bars(axes: plt.Axes, speed: pd.DataFrame) -> None:
 
 
 def _growth(axes: plt.Axes, part: pd.DataFrame, value, label: str, from_zero: bool = False) -> None:
+    """Medians over the rounds, and their range."""
     for variant, rows in part.groupby("variant", sort=False):
-        axes.plot(rows["value"], value(rows), marker="o", markersize=2.5, color=COLOURS[str(variant)])
+        by_size = value(rows).groupby(rows["value"])
+        middle, color = by_size.median(), COLOURS[str(variant)]
+        axes.plot(middle.index, middle, marker="o", markersize=2.5, color=color)
+        axes.fill_between(middle.index, by_size.min(), by_size.max(), color=color, alpha=0.25, lw=0)
     axes.set(xscale="log", yscale="linear" if from_zero else "log", ylabel=label)
     if from_zero:
         axes.set_ylim(bottom=0)

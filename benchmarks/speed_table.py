@@ -1,4 +1,7 @@
-"""The speed table of a measurement: `python benchmarks/speed_table.py TABLE.parquet [README.md]`, printed or written into it."""
+"""The table of a measurement of training speed, on a CPU or a GPU: printed, or written into the README.
+
+`python benchmarks/speed_table.py TABLE.parquet [README.md]`
+"""
 
 import json
 import re
@@ -9,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 HEADER = "| model | implementation | steps/s, all cores: median (range) | times naive | times best JAX | MB per process | data |"
+GPU_HEADER = "| model | seeds | kernel by kernel | captured: median (range) | times | data | MB | CPU kernel, {cores} cores |"
 
 
 def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -43,26 +47,46 @@ def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 def _conditions(facts: dict[str, Any]) -> str:
     where = f"{facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}, {facts['finished'][:10]}"
-    load = f"load {facts['load_before']:.1f} before it"
-    return f"Batch 256, T 50; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}; {load}."
+    load = f"; load {facts['load_before']:.1f} before it" if "load_before" in facts else ""
+    return f"Batch 256, T 50; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}{load}."
 
 
-def replace_table(readme: str, table: str) -> str:
+def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Markdown: steps of one seed per second, by model and stacked seeds."""
+    header = GPU_HEADER.format(cores=facts["cores"])
+    lines = [header, "|---" * header.count(" | ") + "|---|"]
+    for model, of_model in frame.groupby("model", sort=False):
+        kernel = of_model[of_model["variant"] == "native"]["steps_per_second"].median()
+        for seeds, rows in of_model[of_model["variant"] != "native"].groupby("seeds"):
+            captured, eager = (rows[rows["variant"] == variant].set_index("round") for variant in ("captured", "eager"))
+            own = captured["steps_per_second"]
+            speed = f"{own.median():.0f} ({own.min():.0f} to {own.max():.0f})"
+            times = (own / eager["steps_per_second"]).median()
+            data, megabytes = 100 * captured["data_share"].median(), captured["megabytes"].max()
+            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", speed, f"{times:.1f}"]
+            cells += [f"{data:.0f} %", f"{megabytes:.0f}", f"{kernel:.0f}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, "", f"{facts['device']}, PyTorch {facts['torch']}. {_conditions(facts)}"])
+
+
+def replace_table(readme: str, table: str, mark: str = "speed") -> str:
     """The text with this table between its marks; raises `ValueError` when it has none."""
     changed, count = re.subn(
-        r"(<!-- speed: .*? -->\n).*?(\n<!-- end of speed -->)", rf"\g<1>{table}\g<2>", readme, flags=re.DOTALL
+        rf"(<!-- {mark}: .*? -->\n).*?(\n<!-- end of {mark} -->)", rf"\g<1>{table}\g<2>", readme, flags=re.DOTALL
     )
     if count != 1:
-        raise ValueError("no marks of the speed table")
+        raise ValueError(f"no marks of the {mark} table")
     return changed
 
 
 def main() -> None:
     table = Path(sys.argv[1])
-    text = speed_table(pd.read_parquet(table), json.loads(table.with_suffix(".json").read_text()))
+    facts = json.loads(table.with_suffix(".json").read_text())
+    mark, write = ("gpu", gpu_table) if "device" in facts else ("speed", speed_table)
+    text = write(pd.read_parquet(table), facts)
     if len(sys.argv) > 2:
         readme = Path(sys.argv[2])
-        readme.write_text(replace_table(readme.read_text(), text))
+        readme.write_text(replace_table(readme.read_text(), text, mark))
     else:
         print(text)
 

@@ -108,7 +108,7 @@ def main() -> None:
                 rows.append({"kind": "speed", "round": number} | measure(variant, processes, name, seconds))
                 print(f"round {number + 1}: {name} {variant} x {processes}", file=sys.stderr, flush=True)
     if not args.quick:
-        rows += [{"kind": "growth", "round": 0} | row for row in measure_growth(single_threaded(), seconds=1.0)]
+        rows += [{"kind": "growth"} | row for row in measure_growth(single_threaded(), 1.0, rounds)]
     facts |= {"peak_operations_per_second": peaks, "operations_lsa6": operations(make_run("LSA-6"))}
     frame = pd.DataFrame(rows)
     with atomic_path(args.out) as temporary:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(BENCHMARKS))
 from models import NAMES, make_run, operations  # noqa: E402
 from naive_training import NaiveModel, naive_loss  # noqa: E402
 from speed_figure import draw  # noqa: E402
-from speed_table import replace_table, speed_table  # noqa: E402
+from speed_table import gpu_table, replace_table, speed_table  # noqa: E402
 from workflow_folder import copy_workflow, planned  # noqa: E402
 
 from mesaopt.backends import TorchBackend  # noqa: E402
@@ -89,12 +89,43 @@ def test_ratios_of_the_table_are_taken_within_a_round():
     assert "65 % (50 to 80)" in table
 
 
-def test_the_readme_takes_a_table():
+def test_the_gpu_table_says_what_capturing_is_worth():
+    columns = {"model": "LSA-6", "megabytes": 100.0, "data_share": 0.5, "processes": None}
+    speeds = {
+        ("eager", 1): (10.0, 20.0),
+        ("captured", 1): (30.0, 80.0),
+        ("eager", 5): (50.0, 50.0),
+        ("captured", 5): (100.0, 100.0),
+    }
+    rows = [
+        columns | {"variant": variant, "seeds": seeds, "round": number, "steps_per_second": speed}
+        for (variant, seeds), both in speeds.items()
+        for number, speed in enumerate(both)
+    ]
+    rows += [columns | {"variant": "native", "seeds": 1, "round": 0, "steps_per_second": 70.0, "processes": 4}]
+    facts = {
+        "cores": 4,
+        "cpu": "a processor",
+        "commit": "0123456789abcdef",
+        "finished": "2026-01-01",
+        "rounds": 2,
+        "seconds": 1.0,
+    }
+    table = gpu_table(pd.DataFrame(rows), facts | {"device": "a GPU", "torch": "2"})
+    assert "| LSA-6 | 1 | 15 | 55 (30 to 80) | 3.5 | 50 % | 100 | 70 |" in table
+    assert "| LSA-6 | 5 | 50 | 100 (100 to 100) | 2.0 | 50 % | 100 | 70 |" in table
+    assert table.endswith(
+        "a GPU, PyTorch 2. Batch 256, T 50; 2 rounds of 1 s; 4 cores of a processor, commit 0123456789, 2026-01-01."
+    )
+
+
+@pytest.mark.parametrize("mark", ["speed", "gpu"])
+def test_the_readme_takes_a_table(mark):
     readme = (BENCHMARKS.parent / "README.md").read_text()
-    changed = replace_table(readme, "| a | new | table |")
+    changed = replace_table(readme, "| a | new | table |", mark)
     assert "-->\n| a | new | table |\n<!-- end" in changed
-    assert changed.split("<!-- speed")[0] == readme.split("<!-- speed")[0]
-    assert changed.split("<!-- end of speed")[1] == readme.split("<!-- end of speed")[1]
+    assert changed.split(f"<!-- {mark}")[0] == readme.split(f"<!-- {mark}")[0]
+    assert changed.split(f"<!-- end of {mark}")[1] == readme.split(f"<!-- end of {mark}")[1]
 
 
 @pytest.mark.parametrize("growth", [True, False])
