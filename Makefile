@@ -6,7 +6,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-.PHONY: figures test test-long lint bench clean
+.PHONY: figures test test-long lint bench bench-gpu clean
 
 figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
@@ -25,7 +25,9 @@ lint: $(VENV)/development
 
 bench: $(VENV)/runtime
 	python benchmarks/training_speed.py $(if $(QUICK),--quick)
-	$(if $(wildcard /dev/nvidiactl),python benchmarks/gpu_training.py $(if $(QUICK),--rounds 1))
+
+bench-gpu: $(VENV)/runtime
+	python benchmarks/gpu_training.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

@@ -36,7 +36,7 @@ PACKS = (1, 5)
 
 
 class Arm:
-    """One way to make steps of one model, ready to be measured: training steps of all its seeds per second, times seeds."""
+    """One way to make steps of one model, ready to be measured: steps of one seed per second, summed over seeds."""
 
     def __init__(self, run: Run, seeds: int, captured: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
@@ -50,12 +50,14 @@ class Arm:
         for _ in range(WARM_UP):
             self.step()
         torch.cuda.synchronize()
+        if captured and replayed.replay == replayed._compute:
+            sys.exit(f"gpu_training.py: {run.name}: the step was not captured")
         self.megabytes = (torch.cuda.max_memory_allocated() - before) / 2**20
 
     def measure(self, seconds: float) -> dict[str, Any]:
         """One row."""
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds or count < 2:
+        while time.perf_counter() - start < seconds:
             for _ in range(10):
                 self.step()
             torch.cuda.synchronize()
@@ -94,6 +96,8 @@ def main() -> None:
     rows = [row for name in args.models for row in rows_of(name, args.rounds, args.seconds, cores)]
     facts: dict[str, Any] = {"cores": cores, "rounds": args.rounds, "seconds": args.seconds}
     facts |= {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    run = make_run(args.models[0])
+    facts["sampler"] = backends.choose("auto", run, "cuda").sampler(run.task).name
     frame, facts = pd.DataFrame(rows), provenance(started=started, **facts)
     with atomic_path(args.out) as temporary:
         frame.to_parquet(temporary, index=False)

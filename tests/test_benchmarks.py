@@ -12,6 +12,7 @@ import torch
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import growth  # noqa: E402
 from models import NAMES, make_run, operations  # noqa: E402
 from naive_training import NaiveModel, naive_loss  # noqa: E402
 from speed_figure import draw  # noqa: E402
@@ -138,6 +139,17 @@ def test_the_figure_is_drawn_with_and_without_growth(growth, tmp_path):
         draw(pd.DataFrame(rows + grown if growth else rows), "small print", tmp_path / name)
     assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
     assert (tmp_path / "first.pdf").read_bytes().startswith(b"%PDF") and (tmp_path / "other.png").stat().st_size > 10_000
+
+
+def test_growth_measures_every_point_once_in_every_round(monkeypatch):
+    jobs = []
+    report = {"seconds_per_step": 0.5, "data_seconds": 0.1, "megabytes": 9.0}
+    monkeypatch.setattr(growth, "together", lambda command, job, environment: jobs.append(job[0]) or [report])
+    rows = pd.DataFrame(growth.measure_growth({}, 1.0, rounds=2))
+    points = rows.groupby(["sweep", "value", "variant"])["round"]
+    assert (points.count() == 2).all() and (points.nunique() == 2).all() and rows["round"].is_monotonic_increasing
+    assert set(rows["sweep"]) == {"time", "depth", "n_state", "seeds"} and (rows["steps_per_second"] == 2.0).all()
+    assert [job["seeds"] for job in jobs if job["seeds"] > 1] == [2, 4, 8] * 2
 
 
 def test_the_figure_measures_only_when_there_is_no_table(tmp_path):

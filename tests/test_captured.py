@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import MODELS, NEEDS_GPU, make_run
 
-from mesaopt.backends import TorchBackend
+from mesaopt.backends import TorchBackend, choose
 from mesaopt.captured import WARM_UP, CapturedStep
 from mesaopt.models.weights import load_weights
 from mesaopt.step import update
@@ -38,15 +38,19 @@ def addresses(state: TrainingState) -> list[int]:
     return [x.data_ptr() for p in state.model.parameters() for x in (p, p.grad)]
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("capture", [without_graph, refused])
+@pytest.mark.parametrize("backend", [TorchBackend(), TorchBackend(compiled_batches=True)], ids=["plain", "compiled"])
 @pytest.mark.parametrize("model", MODELS)
-def test_it_is_the_eager_step_bit_for_bit(model: str, capture: Callable, capsys: pytest.CaptureFixture[str]):
+def test_it_is_the_eager_step_bit_for_bit(
+    model: str, backend: TorchBackend, capture: Callable, capsys: pytest.CaptureFixture[str]
+):
     run = make_run(model, **SCHEDULE)
     state, eager = (TrainingState.initial(run, SEEDS, "cpu") for _ in range(2))
-    step, places = CapturedStep(run, SEEDS, state, TorchBackend(), capture=capture), addresses(state)
+    step, places = CapturedStep(run, SEEDS, state, backend, capture=capture), addresses(state)
     for _ in range(7):
         losses = step()
-        assert torch.equal(losses, update(run, SEEDS, eager, TorchBackend())) and torch.equal(losses, state.train_losses)
+        assert torch.equal(losses, update(run, SEEDS, eager, backend)) and torch.equal(losses, state.train_losses)
         assert same(state, eager) and addresses(state) == places
     error = capsys.readouterr().err
     expected = f"mesaopt: tiny/{model}: steps are not captured as a graph: operation not permitted when stream is capturing\n"
@@ -68,6 +72,22 @@ def test_it_goes_on_from_a_checkpoint():
     assert same(state, eager)
 
 
+def test_it_waits_for_the_step_before_the_last():
+    class Event:
+        waited = 0
+
+        def synchronize(self) -> None:
+            self.waited += 1
+
+    run = make_run()
+    step = CapturedStep(run, SEEDS, TrainingState.initial(run, SEEDS, "cpu"), TorchBackend(), without_graph)
+    older, newer = step.under_way[:] = [Event(), Event()]
+    step()
+    assert (older.waited, newer.waited, step.under_way) == (1, 0, [newer])
+    step()  # one step under way: nothing to wait for
+    assert newer.waited == 0
+
+
 def test_a_cpu_captures_nothing(tmp_path: Path):
     assert Trainer(make_run(), [1], [tmp_path], Options(tmp_path, backend="torch", progress="none")).captured is None
 
@@ -79,10 +99,11 @@ def test_the_replayed_step_is_the_eager_one(model: str, capsys: pytest.CaptureFi
     """Norm-relative 1e-4 after 20 steps: libraries may choose other kernels while a graph is captured."""
     run = make_run(model, **SCHEDULE)
     state, eager = (TrainingState.initial(run, SEEDS, "cuda") for _ in range(2))
-    step = CapturedStep(run, SEEDS, state, TorchBackend())
+    backend = choose("auto", run, "cuda")
+    step = CapturedStep(run, SEEDS, state, backend)
     for _ in range(20):
         losses = step().clone()
-        torch.testing.assert_close(losses, update(run, SEEDS, eager, TorchBackend()), rtol=1e-4, atol=0)
+        torch.testing.assert_close(losses, update(run, SEEDS, eager, backend), rtol=1e-4, atol=0)
     assert capsys.readouterr().err == "" and step.replay != step._compute
     for name, value in eager.optimizer.state().items():
         assert (state.optimizer.state()[name] - value).norm() <= 1e-4 * value.norm(), name

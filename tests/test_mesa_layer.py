@@ -153,7 +153,9 @@ def test_half_precision_arguments_are_answered_in_full(monkeypatch):
     assert max(errors.values()) < 0.02, errors
 
 
-def test_a_model_under_autocast_keeps_its_recursion_in_float32(monkeypatch):
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_model_under_autocast_keeps_its_recursion_in_float32(outside, monkeypatch):
+    """Whether or not the backward pass is under autocast too."""
     model = Model(("softmax", "mesa"), "raw", 8, 2, 4, init_std=0.3, d_pe=4)
     transformer, tokens = initialise(model, 3, [1]), torch.randn(1, 5, 20, 3, generator=torch.Generator().manual_seed(1))
     seen = []
@@ -162,6 +164,7 @@ def test_a_model_under_autocast_keeps_its_recursion_in_float32(monkeypatch):
     expected = transformer(tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = transformer(tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not outside):
         found.float().square().sum().backward()
     assert found.dtype == torch.bfloat16 and set(seen) == {torch.float32}
     assert (found - expected).norm() < 0.02 * expected.norm()

@@ -44,7 +44,8 @@ def test_outputs_of_a_training(tmp_path: Path):
         assert sorted(path.name for path in folder.iterdir()) == digests + names
         spec = json.loads((folder / "spec.json").read_text())
         assert spec.pop("seed") == seed and Run.from_dict(spec) == run
-        assert json.loads((folder / "provenance.json").read_text())["backend"] == "torch"
+        facts = json.loads((folder / "provenance.json").read_text())
+        assert (facts["backend"], facts["sampler"], facts["device"]) == ("torch", "plain", "cpu")
         weights, snapshots = load_file(folder / "weights.safetensors"), load_file(folder / "snapshots.safetensors")
         assert {key.partition("/")[0] for key in snapshots} == {f"step-{step}" for step in (0, 2, 4, 6, 7)}
         initial = TrainingState.initial(run, [1, 11], "cpu").model.seed_weights(index)
@@ -117,6 +118,17 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path, capsys: pyte
     weights_of(make_run(), [1], tmp_path / "other", options(tmp_path, keep_checkpoint=True))
     assert weights_of(make_run(lr=2e-3), [1], tmp_path / "again", options(tmp_path)) == fresh
     assert "another spec" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_checkpoint_of_batches_drawn_otherwise_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    weights_of(make_run(), [1], tmp_path / "plain", options(tmp_path, keep_checkpoint=True))
+    monkeypatch.setattr(backends, "choose", lambda *_: TorchBackend(compiled_batches=True))
+    weights_of(make_run(), [1], tmp_path / "compiled", options(tmp_path))
+    assert "another sampler" in capsys.readouterr().err
+    assert json.loads((tmp_path / "compiled/seed-1/provenance.json").read_text())["sampler"] == "compiled"
 
 
 def test_one_trainer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -115,9 +115,9 @@ def _sum(
 def choose(name: str, run: Run, device: str) -> Backend:
     """The backend called `name` (auto, torch or native) for a run on `device` (cpu or cuda).
 
-    `auto` takes the native kernel on a CPU, and native code that draws the batches on a GPU, which would wait for them otherwise;
-    it falls back on PyTorch with one line on standard error that says why. Raises `InputError` when `native` is asked for and
-    cannot be had.
+    `auto` takes the native kernel on a CPU, and for a GPU PyTorch with batches that native code draws, for which the GPU would
+    wait otherwise; it falls back on PyTorch for either with one line on standard error that says why. Raises `InputError` when
+    `native` is asked for and cannot be had.
     """
     if name == "torch":
         return TorchBackend()

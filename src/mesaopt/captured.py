@@ -20,6 +20,8 @@ from mesaopt.training_state import TrainingState
 
 #: steps before the capture, in which libraries and the allocator set themselves up
 WARM_UP = 3
+#: steps that may wait for the device
+AHEAD = 2
 
 
 def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
@@ -56,26 +58,41 @@ class CapturedStep:
         self.observations, self.factors = torch.empty(shape, device=device), torch.empty(3, dtype=torch.float64, device=device)
         self.losses = torch.empty(len(seeds), device=device)
         self.replay: Callable[[], None] | None = None
+        self.under_way: list[torch.cuda.Event] = []
 
     def __call__(self) -> Float[Tensor, " pack"]:
         """Make the next step. Returns the loss before it, in memory that the next call overwrites."""
         state = self.state
+        self._wait()
         for place, batch in zip(self.observations, self.draw(), strict=True):
             _send(batch, place)
         _send(factors(self.run, state), self.factors)
         if self.replay is None:
             self.replay = self._prepare()
         self.replay()
+        self._mark()
         state.step += 1
         state.train_losses = self.losses
         return self.losses
 
     def draw(self) -> Iterator[Float[Tensor, "batch time_plus_1 n_obs"]]:
-        """The batch of the present step for each seed, on the CPU, one after the other: threads would wait for Python's lock."""
+        """The batch of the present step for each seed, on the CPU. One after the other: threads gained nothing, which
+        wait for Python's lock between calls that take some hundredths of a millisecond.
+        """
         training, task = self.run.training, self.run.task
         sampler = self.backend.sampler(task)
         for seed in self.seeds:
             yield training_batch(task, [seed], training.batch, training.stream, self.state.step, sampler=sampler)[0]
+
+    def _wait(self) -> None:
+        """Be at most `AHEAD` steps ahead of the device: every step that waits there keeps its batches in pinned memory."""
+        if len(self.under_way) == AHEAD:
+            self.under_way.pop(0).synchronize()
+
+    def _mark(self) -> None:
+        if self.observations.is_cuda:
+            self.under_way.append(torch.cuda.Event())
+            self.under_way[-1].record()
 
     def _compute(self) -> None:
         self.losses.copy_(descend(self.run, self.state, self.backend, self.observations, self.factors))

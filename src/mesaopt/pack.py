@@ -30,8 +30,9 @@ _POLL_SECONDS = 0.05
 def train_stage(args: argparse.Namespace) -> None:
     """Train the seeds of `args.weights`; see `python -m mesaopt train --help`.
 
-    Reads `spec` (JSON text), `weights` (paths .../seed-N/weights.safetensors), `checkpoints`, `threads`, `device`, `backend` and
-    `checkpoint_every`. Raises `InputError` in one line, or `SystemExit` where a process of the pack has said why it failed.
+    Reads `spec` (JSON text), `weights` (paths .../seed-N/weights.safetensors), `checkpoints`, `threads` (a GPU needs one),
+    `device`, `backend` and `checkpoint_every`. Raises `InputError` in one line, or `SystemExit` where a process of the pack has
+    said why it failed.
     """
     run = Run.from_json(args.spec)
     folders = seed_folders(args.weights)

@@ -12,7 +12,8 @@ from mesaopt.models.attention import linear_attention, softmax_attention, unit_n
 from mesaopt.models.mesa_layer import mesa_attention
 from mesaopt.spec import Model
 
-#: at most so many groups of sequences, each a product of its own, make the gradient of a seed's weights on a GPU
+#: the largest divisor of the batch that also divides this is the number of groups of sequences whose products, one each, make the
+#: gradient of a seed's weights on a GPU
 GROUPS = 64
 
 
@@ -98,6 +99,7 @@ class _Heads(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         e, fused = ctx.saved_tensors
+        e = e.to(fused.dtype)  # under autocast it comes in half precision
         grad_qkv = e.new_empty(*e.shape[:3], *fused.shape[1:4])
         for index, grad in enumerate(grads):
             grad_qkv[:, :, :, index] = grad.transpose(2, 3)
