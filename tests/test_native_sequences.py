@@ -79,6 +79,24 @@ def test_states_are_those_of_the_plain_roll_out(n, size, time, bound):
     torch.testing.assert_close(found, PLAIN.roll_out(w, first, noise.clone(), 0.3, bound), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 10])
+@pytest.mark.parametrize("time", [1, 2, 7])
+@pytest.mark.parametrize("n", [*SIZES, 2, 30, 34])
+def test_states_are_those_of_numbers_drawn_before(n, time, size, held):
+    """Absolute 1e-6, and the generator goes on from the same place; also from the middle of a word."""
+    found_rng, expected_rng = (generator(n, "train") for _ in range(2))
+    for rng in (found_rng, expected_rng) if held else ():
+        rng.random(3, dtype=np.float32)
+    w, sampler = PLAIN.haar(generator(1, "task"), n, size), NativeSampler(size)
+    found = sampler.states(found_rng, w, time, 0.3, 1.5)
+    first = uniform(expected_rng, -1.0, 1.0, size, n)
+    expected = sampler.roll_out(w, first, sampler.normal(expected_rng, time, size, n), 0.3, 1.5)
+    assert torch.equal(found[:, 0], first.T)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert found_rng.random() == expected_rng.random()
+
+
 def test_nan_and_infinity_come_through():
     first = torch.tensor([[math.nan, math.inf, 0.5]])
     states = NativeSampler(1).roll_out(torch.ones(3, 1, 1), first, torch.zeros(2, 1, 3), 1.0, 10.0)

@@ -3,6 +3,7 @@
 So a resumed training needs no saved generator state, and a seed draws the same numbers in any pack or process.
 """
 
+import functools
 import hashlib
 import math
 
@@ -21,8 +22,12 @@ def generator(seed: int, stream: str, *index: int) -> np.random.Generator:
     """
     if seed < 0:
         raise InputError(f"seed must not be negative, not {seed}")
-    name = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(name, *index)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_number(stream), *index)))
+
+
+@functools.cache
+def _number(stream: str) -> int:
+    return int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
 
 
 def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Float[Tensor, "..."]:

@@ -38,11 +38,28 @@ class Sampler:
         """Draws from N(0, 1) in float32."""
         return normal(rng, *shape)
 
+    def haar(self, rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+        """Haar-random orthogonal matrices."""
+        return self.orthogonal(self.normal(rng, n, size, size))
+
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
         """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices."""
         q, r = torch.linalg.qr(gaussian)
         # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
         return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+
+    def states(
+        self,
+        rng: np.random.Generator,
+        w: Float[Tensor, "n size size"],
+        time: int,
+        scale: float,
+        bound: float,
+    ) -> Float[Tensor, "n time_plus_1 size"]:
+        """`roll_out` from U(-1, 1) with standard normal noise."""
+        n, size, _ = w.shape
+        first = uniform(rng, -1.0, 1.0, size, n)
+        return self.roll_out(w, first, self.normal(rng, time, size, n), scale, bound)
 
     def roll_out(
         self,
@@ -71,7 +88,7 @@ PLAIN = Sampler()
 
 def orthogonal(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
     """Haar-random orthogonal matrices."""
-    return sampler.orthogonal(sampler.normal(rng, n, size, size))
+    return sampler.haar(rng, n, size)
 
 
 def contraction(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
@@ -111,9 +128,7 @@ def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu", 
         raise InputError(f"task {task.name} is fully observed: n_obs must be n_state = {task.n_state}, not {task.n_obs}")
     dynamics = _DYNAMICS[task.name]
     w = dynamics.draw(rng, n, task.n_state, sampler)
-    first = uniform(rng, -1.0, 1.0, task.n_state, n)
-    noise = sampler.normal(rng, task.context_length, task.n_state, n)
-    observations = sampler.roll_out(w, first, noise, STATE_NOISE, dynamics.bound)
+    observations = sampler.states(rng, w, task.context_length, STATE_NOISE, dynamics.bound)
     return Sequences(observations.to(device), {"W": w.to(device)})
 
 

@@ -111,25 +111,41 @@ static inline void circle(V u, V& cosine, V& sine) {
     sine = (V)((I)(odd ? c : s) ^ sine_sign);
 }
 
-// The next `count` words of NumPy's default generator: PCG64 XSL-RR, state = state * MULTIPLIER + increment, and the two halves of
-// the state folded and turned. A step waits for the one before it, so AHEAD sequences that jump AHEAD steps at a time take turns.
+// NumPy's default generator, PCG64 XSL-RR: state = state * MULTIPLIER + increment, and a word is the two halves of the state folded
+// and turned.
 typedef unsigned __int128 State;
+static inline State wide(uint64_t high, uint64_t low) { return (State)high << 64 | low; }
+constexpr State MULTIPLIER = (State)2549297995355413924u << 64 | 4865540595714422341u;
+static inline uint64_t word(State state) {
+    const uint64_t folded = (uint64_t)(state >> 64) ^ (uint64_t)state;
+    const int turn = (int)(state >> 122);
+    return folded >> turn | folded << (-turn & 63);
+}
+
+// Several steps of the generator at once.
+struct Jump {
+    State factor = 1, summand = 0;
+    Jump(State increment, uint64_t steps) {
+        State one = MULTIPLIER, add = increment;
+        for (; steps; steps >>= 1, add = add * one + add, one *= one) if (steps & 1) {
+            factor *= one;
+            summand = summand * one + add;
+        }
+    }
+    State operator()(State state) const { return state * factor + summand; }
+};
+
+// The next `count` words. A step waits for the one before it, so AHEAD sequences that jump AHEAD steps at a time take turns.
 extern "C" void mesaopt_words(uint64_t high, uint64_t low, uint64_t increment_high, uint64_t increment_low, int64_t count,
                               uint64_t* words) {
     constexpr int AHEAD = 4;
-    constexpr State MULTIPLIER = (State)2549297995355413924u << 64 | 4865540595714422341u;
-    const State increment = (State)increment_high << 64 | increment_low;
-    State next[AHEAD], state = (State)high << 64 | low, factor = 1, summand = 0;
-    for (int i = 0; i < AHEAD; i++) {
-        next[i] = state = state * MULTIPLIER + increment;
-        factor *= MULTIPLIER;
-        summand = summand * MULTIPLIER + increment;
-    }
+    const State increment = wide(increment_high, increment_low);
+    const Jump one(increment, 1), jump(increment, AHEAD);
+    State next[AHEAD], state = wide(high, low);
+    for (int i = 0; i < AHEAD; i++) next[i] = state = one(state);
     for (int64_t n = 0; n < count; n += AHEAD) for (int i = 0; i < AHEAD; i++) {
-        const uint64_t folded = (uint64_t)(next[i] >> 64) ^ (uint64_t)next[i];
-        const int turn = (int)(next[i] >> 122);
-        if (n + i < count) words[n + i] = folded >> turn | folded << (-turn & 63);
-        next[i] = next[i] * factor + summand;
+        if (n + i < count) words[n + i] = word(next[i]);
+        next[i] = jump(next[i]);
     }
 }
 
@@ -187,23 +203,30 @@ extern "C" bool mesaopt_orthogonal(int batch, float* matrices) {
     return a;
 }
 
-// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
-// W (batch, N, N), noise (time, N, batch).
-extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
-                                 const float* noise, float* states) {
-    const int length = (time + 1) * N;
-    V* rows = vectors(length + N * N);
-    V (*W)[N] = (V (*)[N])(rows + length);  // transposed
-    const V upper = fill(bound), lower = fill(-bound);
-    for (int b = 0; rows && b < batch; b += LANES) {
-        const int count = min(LANES, batch - b);
+// What rolls out LANES sequences at a time: `states` (time + 1, N) begins with s_1, and noise stands where s_2, ... shall be.
+struct Rolling {
+    const int time;
+    const float scale;
+    const V lower, upper;
+    V* const states;
+    V (*const W)[N];  // transposed
+
+    Rolling(int time, float scale, float bound)
+        : time(time), scale(scale), lower(fill(-bound)), upper(fill(bound)), states(vectors((time + 1 + N) * N)),
+          W((V (*)[N])(states + (time + 1) * N)) {}
+    ~Rolling() { std::free(states); }
+
+    void begin(const float* w, const float* first, int batch, int b, int count) {
         gather(w + (int64_t)b * N * N, count, N * N, W[0]);
         for (int i = 0; i < N; i++) for (int j = 0; j < i; j++) std::swap(W[i][j], W[j][i]);
-        for (int i = 0; i < N; i++) rows[i] = load(first + (int64_t)i * batch + b, count);
-        V* s = rows;
+        for (int i = 0; i < N; i++) states[i] = load(first + (int64_t)i * batch + b, count);
+    }
+
+    void run() {
+        V* s = states;
         for (int t = 0; t < time; t++, s += N) {
             V next[N];  // in registers for small N, so that a step loads each entry of W once
-            for (int i = 0; i < N; i++) next[i] = scale * load(noise + ((int64_t)t * N + i) * batch + b, count);
+            for (int i = 0; i < N; i++) next[i] = scale * s[N + i];
             for (int j = 0; j < N; j++) {
                 const V x = s[j];
                 for (int i = 0; i < N; i++) next[i] += W[j][i] * x;
@@ -213,8 +236,60 @@ extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, 
                 s[N + i] = x < lower ? lower : x;
             }
         }
-        scatter(rows, count, length, states + (int64_t)b * length);
     }
-    std::free(rows);
-    return rows;
+
+    void end(float* to, int b, int count) { scatter(states, count, (time + 1) * N, to + (int64_t)b * (time + 1) * N); }
+};
+
+// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
+// W (batch, N, N), noise (time, N, batch).
+extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
+                                 const float* noise, float* states) {
+    Rolling group(time, scale, bound);
+    for (int b = 0; group.states && b < batch; b += LANES) {
+        const int count = min(LANES, batch - b);
+        group.begin(w, first, batch, b, count);
+        for (int i = 0; i < time * N; i++) group.states[N + i] = load(noise + (int64_t)i * batch + b, count);
+        group.run();
+        group.end(states, b, count);
+    }
+    return group.states;
+}
+
+// The same from s_1 uniform in (-1, 1) and with noise that is never all in memory: the numbers that `mesaopt_words` and
+// `mesaopt_normal` would make one after the other, of which a group of sequences has LANES of every `batch`. `batch` and time N are
+// even.
+extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float bound, const float* w, uint64_t high, uint64_t low,
+                                    uint64_t increment_high, uint64_t increment_low, float* states) {
+    constexpr int WORDS = LANES / 2;  // each holds two numbers
+    float* first = (float*)std::malloc((int64_t)N * batch * sizeof(float));
+    Rolling group(time, scale, bound);
+    if (!first || !group.states) return std::free(first), false;
+    mesaopt_words(high, low, increment_high, increment_low, (int64_t)N * batch / 2, (uint64_t*)first);
+    for (int i = 0; i < N * batch; i += LANES) {
+        const int count = min(LANES, N * batch - i);
+        store(2.f * uniform((uint32_t*)first + i, count) - 1.f, first + i, count);
+    }
+    const State increment = wide(increment_high, increment_low);
+    const int64_t rows = (int64_t)time * N / 2;
+    const Jump one(increment, 1), row(increment, batch / 2), half(increment, rows * (batch / 2));
+    State state = Jump(increment, (int64_t)N * batch / 2)(wide(high, low));
+    for (int b = 0; b < batch; b += LANES) {
+        const int count = min(LANES, batch - b);
+        group.begin(w, first, batch, b, count);
+        uint64_t* words = (uint64_t*)(group.states + N);
+        State radius[WORDS], angle[WORDS];
+        for (int i = 0; i < WORDS; i++) angle[i] = half(radius[i] = state = one(state));
+        for (int64_t r = 0; r < rows; r++, words += WORDS) for (int i = 0; i < WORDS; i++) {
+            words[i] = word(radius[i]);
+            words[rows * WORDS + i] = word(angle[i]);
+            radius[i] = row(radius[i]);
+            angle[i] = row(angle[i]);
+        }
+        mesaopt_normal(rows * LANES, (uint32_t*)(group.states + N));
+        group.run();
+        group.end(states, b, count);
+    }
+    std::free(first);
+    return true;
 }

@@ -17,7 +17,7 @@ SOURCE = "sequences.cpp"
 def sequences_library(n_state: int) -> ctypes.CDLL:
     """The code for systems of this size, compiled on first use; raises `BuildError`."""
     native = library(SOURCE, (f"-DN={n_state}",))
-    for function in (native.mesaopt_orthogonal, native.mesaopt_roll_out):
+    for function in (native.mesaopt_orthogonal, native.mesaopt_roll_out, native.mesaopt_draw_states):
         function.restype = ctypes.c_bool
     return native
 
@@ -40,16 +40,12 @@ class NativeSampler(Sampler):
 
     def words(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """The 32-bit words whose upper 24 bits are `rng.random(count, dtype=float32)`; `count` is even."""
-        source = rng.bit_generator
-        content = source.state
-        if not isinstance(source, np.random.PCG64) or content["has_uint32"]:  # half a word is left from an earlier draw
+        state = _state(rng)
+        if state is None:
             return (rng.random(count, dtype=np.float32) * np.float32(2**24)).astype(np.uint32) << 8
         words = np.empty(count // 2, dtype=np.uint64)
-        parts = (
-            part >> shift & (2**64 - 1) for part in (content["state"]["state"], content["state"]["inc"]) for shift in (64, 0)
-        )
-        self.native.mesaopt_words(*map(ctypes.c_uint64, parts), ctypes.c_int64(len(words)), ctypes.c_void_p(words.ctypes.data))
-        source.advance(len(words))
+        self.native.mesaopt_words(*state, ctypes.c_int64(len(words)), ctypes.c_void_p(words.ctypes.data))
+        _advance(rng, len(words))
         return words.view(np.uint32)
 
     def box_muller(self, words: np.ndarray) -> Float[Tensor, " count"]:
@@ -57,14 +53,42 @@ class NativeSampler(Sampler):
         self.native.mesaopt_normal(ctypes.c_int64(len(words) // 2), ctypes.c_void_p(words.ctypes.data))
         return torch.from_numpy(words.view(np.float32))
 
+    def haar(self, rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
+        """Haar-random orthogonal matrices."""
+        return self._orthogonal(self.normal(rng, n, size, size))
+
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
         """Q of each matrix = Q R where R has a positive diagonal."""
-        n, size, _ = gaussian.shape
+        return self._orthogonal(gaussian.clone(memory_format=torch.contiguous_format))
+
+    def _orthogonal(self, matrices: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
+        """`orthogonal` in place."""
+        n, size, _ = matrices.shape
         assert size == self.n_state
-        q = gaussian.clone(memory_format=torch.contiguous_format)
-        if not self.native.mesaopt_orthogonal(n, _pointer(q)):
+        if not self.native.mesaopt_orthogonal(n, _pointer(matrices)):
             raise MemoryError
-        return q
+        return matrices
+
+    def states(
+        self,
+        rng: np.random.Generator,
+        w: Float[Tensor, "n size size"],
+        time: int,
+        scale: float,
+        bound: float,
+    ) -> Float[Tensor, "n time_plus_1 size"]:
+        """`roll_out` from U(-1, 1) with standard normal noise; it takes little memory where n and time * size are even."""
+        n, size, _ = w.shape
+        assert size == self.n_state
+        state = _state(rng)
+        if state is None or n % 2 or time * size % 2:
+            return super().states(rng, w, time, scale, bound)
+        w, states = w.contiguous(), torch.empty(n, time + 1, size)
+        factors = ctypes.c_float(scale), ctypes.c_float(bound)
+        if not self.native.mesaopt_draw_states(n, time, *factors, _pointer(w), *state, _pointer(states)):
+            raise MemoryError
+        _advance(rng, n * (time + 1) * size // 2)
+        return states
 
     def roll_out(
         self,
@@ -84,6 +108,27 @@ class NativeSampler(Sampler):
         if not self.native.mesaopt_roll_out(n, time, *factors, *arrays):
             raise MemoryError
         return states
+
+
+def _advance(rng: np.random.Generator, words: int) -> None:
+    """Let the default generator go on as if it had given so many words of 64 bits."""
+    source = rng.bit_generator
+    assert isinstance(source, np.random.PCG64)
+    source.advance(words)
+
+
+def _state(rng: np.random.Generator) -> tuple[ctypes.c_uint64, ...] | None:
+    """State and increment of NumPy's default generator, upper half first; None for others, and where half a word is left over."""
+    if not isinstance(rng.bit_generator, np.random.PCG64):
+        return None
+    content = rng.bit_generator.state
+    if content["has_uint32"]:
+        return None
+    return tuple(
+        ctypes.c_uint64(number >> shift & (2**64 - 1))
+        for number in (content["state"]["state"], content["state"]["inc"])
+        for shift in (64, 0)
+    )
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
