@@ -2,6 +2,7 @@
 # A SLURM of one node on this machine, for tests: partitions cpu and gpu, emulated GPUs. Needs root and Debian's packages, which
 # it installs if they are missing. Usage: up.sh STATE_FOLDER [CPUS] [GPUS]; down.sh stops it.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin  # runuser and the daemons, where a user's path has only bin
 state=${1:?a folder for the state}
 cpus=${2:-4}
 gpus=${3:-2}
