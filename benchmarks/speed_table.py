@@ -18,7 +18,7 @@ GPU_HEADER = "| model | seeds | kernel by kernel | captured: median (range) | ti
 def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
     """Markdown: speeds by model and implementation, then what they are worth against the machine's peak."""
     speed = frame[frame["kind"] == "speed"]
-    lines = [HEADER, "|---" * HEADER.count(" | ") + "|---|"]
+    lines = _head(HEADER)
     for (model, variant, processes), rows in speed.groupby(["model", "variant", "processes"], sort=False):
         own = rows.set_index("round")["steps_per_second"]
         of_model = speed[speed["model"] == model]
@@ -27,10 +27,18 @@ def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
         to_jax = f"{(own / jax).median():.1f}" if len(jax) else "-"
         name = f"{variant}, {processes} process{'es' if processes > 1 else ''}"
         data = "-" if rows["data_share"].isna().all() else f"{100 * rows['data_share'].median():.1f} %"
-        spread = f"{own.median():.1f} ({own.min():.1f} to {own.max():.1f})"
         ratios = f"{(own / naive).median():.1f} | {to_jax}"
-        lines.append(f"| {model} | {name} | {spread} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
+        lines.append(f"| {model} | {name} | {_spread(own, 1)} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
     return "\n".join([*lines, "", _peak(speed, facts), _conditions(facts)])
+
+
+def _head(header: str) -> list[str]:
+    return [header, "|---" * header.count(" | ") + "|---|"]
+
+
+def _spread(values: pd.Series, digits: int) -> str:
+    """Median and range."""
+    return f"{values.median():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -53,17 +61,15 @@ def _conditions(facts: dict[str, Any]) -> str:
 
 def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
     """Markdown: steps of one seed per second, by model and stacked seeds."""
-    header = GPU_HEADER.format(cores=facts["cores"])
-    lines = [header, "|---" * header.count(" | ") + "|---|"]
+    lines = _head(GPU_HEADER.format(cores=facts["cores"]))
     for model, of_model in frame.groupby("model", sort=False):
         kernel = of_model[of_model["variant"] == "native"]["steps_per_second"].median()
         for seeds, rows in of_model[of_model["variant"] != "native"].groupby("seeds"):
             captured, eager = (rows[rows["variant"] == variant].set_index("round") for variant in ("captured", "eager"))
             own = captured["steps_per_second"]
-            speed = f"{own.median():.0f} ({own.min():.0f} to {own.max():.0f})"
             times = (own / eager["steps_per_second"]).median()
             data, megabytes = 100 * captured["data_share"].median(), captured["megabytes"].max()
-            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", speed, f"{times:.1f}"]
+            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", _spread(own, 0), f"{times:.1f}"]
             cells += [f"{data:.0f} %", f"{megabytes:.0f}", f"{kernel:.0f}"]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*lines, "", f"{facts['device']}, PyTorch {facts['torch']}. {_conditions(facts)}"])

@@ -25,6 +25,8 @@ from mesaopt.models.transformer import Transformer, initialise  # noqa: E402
 from mesaopt.train import tokens_targets  # noqa: E402
 
 JAX = BENCHMARKS.parent / "build/jax-venv/bin/python"
+#: what the provenance of every measurement says
+FACTS = {"cpu": "a processor", "commit": "0123456789abcdef", "finished": "2026-01-01", "rounds": 2, "seconds": 1.0}
 
 
 def naive_twin(model: Transformer) -> NaiveModel:
@@ -83,9 +85,8 @@ def test_ratios_of_the_table_are_taken_within_a_round():
     speeds = {"naive": (1.0, 10.0), "native": (3.0, 40.0), "jax": (2.0, 10.0)}
     columns = {"kind": "speed", "model": "LSA-6", "processes": 2, "megabytes": 100.0, "data_share": None}
     rows = [columns | {"variant": v, "round": i, "steps_per_second": s} for v, both in speeds.items() for i, s in enumerate(both)]
-    facts = {"cores": 2, "operations_lsa6": 1.0, "peak_operations_per_second": [6.0, 50.0], "cpu": "a processor"}
-    facts |= {"commit": "0123456789abcdef", "finished": "2026-01-01", "load_before": 0.0, "rounds": 2, "seconds": 1.0}
-    table = speed_table(pd.DataFrame(rows), facts)
+    facts = {"cores": 2, "operations_lsa6": 1.0, "peak_operations_per_second": [6.0, 50.0], "load_before": 0.0}
+    table = speed_table(pd.DataFrame(rows), FACTS | facts)
     assert "| LSA-6 | native, 2 processes | 21.5 (3.0 to 40.0) | 3.5 | 2.8 | 100 | - |" in table
     assert "65 % (50 to 80)" in table
 
@@ -104,15 +105,7 @@ def test_the_gpu_table_says_what_capturing_is_worth():
         for number, speed in enumerate(both)
     ]
     rows += [columns | {"variant": "native", "seeds": 1, "round": 0, "steps_per_second": 70.0, "processes": 4}]
-    facts = {
-        "cores": 4,
-        "cpu": "a processor",
-        "commit": "0123456789abcdef",
-        "finished": "2026-01-01",
-        "rounds": 2,
-        "seconds": 1.0,
-    }
-    table = gpu_table(pd.DataFrame(rows), facts | {"device": "a GPU", "torch": "2"})
+    table = gpu_table(pd.DataFrame(rows), FACTS | {"cores": 4, "device": "a GPU", "torch": "2"})
     assert "| LSA-6 | 1 | 15 | 55 (30 to 80) | 3.5 | 50 % | 100 | 70 |" in table
     assert "| LSA-6 | 5 | 50 | 100 (100 to 100) | 2.0 | 50 % | 100 | 70 |" in table
     assert table.endswith(

@@ -92,9 +92,8 @@ class Trainer:
         self.captured = CapturedStep(run, seeds, self.state, self.backend) if cuda else None
         #: what a divergence belongs to; a checkpoint also belongs to what may change the rounding
         self.work = work(run)
-        self.identity = self.work | {"seeds": list(seeds), "device": options.device, "backend": self.backend.name}
-        self.sampler = self.backend.sampler(run.task).name
-        self.identity |= {"sampler": self.sampler}
+        self.computed = {"backend": self.backend.name, "sampler": self.backend.sampler(run.task).name}
+        self.identity = self.work | {"seeds": list(seeds), "device": options.device} | self.computed
         self.checkpoint_path = homes[0] / "checkpoint"
         self.tests = fixed_test_batches(run, seeds, options.device)
         self.bound = SANE_LOSS * inputs_targets(self.tests)[1].square().sum(-1).mean((0, 2, 3)) / 2
@@ -179,8 +178,7 @@ class Trainer:
     def provenance(self) -> dict[str, Any]:
         options = self.options
         name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
-        facts: dict[str, Any] = {"device": name, "backend": self.backend.name, "sampler": self.sampler}
-        facts |= {"threads": torch.get_num_threads(), "pack": list(self.seeds)}
+        facts = {"device": name, "threads": torch.get_num_threads(), "pack": list(self.seeds), **self.computed}
         return provenance(started=self.started, seconds_before=self.seconds_before, code=self.work["code"], **facts)
 
 

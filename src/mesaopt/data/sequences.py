@@ -38,12 +38,8 @@ class Sampler:
         """Draws from N(0, 1) in float32."""
         return normal(rng, *shape)
 
-    def haar(self, rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
-        """Haar-random orthogonal matrices."""
-        return self.orthogonal(self.normal(rng, n, size, size))
-
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
-        """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices."""
+        """Q of each matrix = Q R where R has a positive diagonal: Haar-random for Gaussian matrices, which it may overwrite."""
         q, r = torch.linalg.qr(gaussian)
         # Q is Haar only if R has a positive diagonal, which LAPACK does not promise
         return q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -88,7 +84,7 @@ PLAIN = Sampler()
 
 def orthogonal(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:
     """Haar-random orthogonal matrices."""
-    return sampler.haar(rng, n, size)
+    return sampler.orthogonal(sampler.normal(rng, n, size, size))
 
 
 def contraction(rng: np.random.Generator, n: int, size: int, sampler: Sampler = PLAIN) -> Float[Tensor, "n size size"]:

@@ -203,27 +203,22 @@ extern "C" bool mesaopt_orthogonal(int batch, float* matrices) {
     return a;
 }
 
-// What rolls out LANES sequences at a time: `states` (time + 1, N) begins with s_1, and noise stands where s_2, ... shall be.
-struct Rolling {
-    const int time;
-    const float scale;
-    const V lower, upper;
-    V* const states;
-    V (*const W)[N];  // transposed
-
-    Rolling(int time, float scale, float bound)
-        : time(time), scale(scale), lower(fill(-bound)), upper(fill(bound)), states(vectors((time + 1 + N) * N)),
-          W((V (*)[N])(states + (time + 1) * N)) {}
-    ~Rolling() { std::free(states); }
-
-    void begin(const float* w, const float* first, int batch, int b, int count) {
+// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
+// W (batch, N, N). Of a group of sequences that begins at b, noise(to, b, count) writes the noise (time, N) to where s_2, ... shall
+// be. False where there is no memory.
+template <typename Noise>
+static bool roll_out(int batch, int time, float scale, float bound, const float* w, const float* first, float* states, Noise noise) {
+    const int length = (time + 1) * N;
+    V* rows = vectors(length + N * N);
+    V (*W)[N] = (V (*)[N])(rows + length);  // transposed
+    const V upper = fill(bound), lower = fill(-bound);
+    for (int b = 0; rows && b < batch; b += LANES) {
+        const int count = min(LANES, batch - b);
         gather(w + (int64_t)b * N * N, count, N * N, W[0]);
         for (int i = 0; i < N; i++) for (int j = 0; j < i; j++) std::swap(W[i][j], W[j][i]);
-        for (int i = 0; i < N; i++) states[i] = load(first + (int64_t)i * batch + b, count);
-    }
-
-    void run() {
-        V* s = states;
+        for (int i = 0; i < N; i++) rows[i] = load(first + (int64_t)i * batch + b, count);
+        noise(rows + N, b, count);
+        V* s = rows;
         for (int t = 0; t < time; t++, s += N) {
             V next[N];  // in registers for small N, so that a step loads each entry of W once
             for (int i = 0; i < N; i++) next[i] = scale * s[N + i];
@@ -236,35 +231,27 @@ struct Rolling {
                 s[N + i] = x < lower ? lower : x;
             }
         }
+        scatter(rows, count, length, states + (int64_t)b * length);
     }
-
-    void end(float* to, int b, int count) { scatter(states, count, (time + 1) * N, to + (int64_t)b * (time + 1) * N); }
-};
-
-// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
-// W (batch, N, N), noise (time, N, batch).
-extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
-                                 const float* noise, float* states) {
-    Rolling group(time, scale, bound);
-    for (int b = 0; group.states && b < batch; b += LANES) {
-        const int count = min(LANES, batch - b);
-        group.begin(w, first, batch, b, count);
-        for (int i = 0; i < time * N; i++) group.states[N + i] = load(noise + (int64_t)i * batch + b, count);
-        group.run();
-        group.end(states, b, count);
-    }
-    return group.states;
+    std::free(rows);
+    return rows;
 }
 
-// The same from s_1 uniform in (-1, 1) and with noise that is never all in memory: the numbers that `mesaopt_words` and
-// `mesaopt_normal` would make one after the other, of which a group of sequences has LANES of every `batch`. `batch` and time N are
-// even.
+// With given noise (time, N, batch).
+extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
+                                 const float* noise, float* states) {
+    return roll_out(batch, time, scale, bound, w, first, states, [=](V* to, int b, int count) {
+        for (int i = 0; i < time * N; i++) to[i] = load(noise + (int64_t)i * batch + b, count);
+    });
+}
+
+// From s_1 uniform in (-1, 1) and with noise that is never all in memory: the numbers that `mesaopt_words` and `mesaopt_normal`
+// would make one after the other, of which a group of sequences has LANES of every `batch`. `batch` and time N are even.
 extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float bound, const float* w, uint64_t high, uint64_t low,
                                     uint64_t increment_high, uint64_t increment_low, float* states) {
     constexpr int WORDS = LANES / 2;  // each holds two numbers
     float* first = (float*)std::malloc((int64_t)N * batch * sizeof(float));
-    Rolling group(time, scale, bound);
-    if (!first || !group.states) return std::free(first), false;
+    if (!first) return false;
     mesaopt_words(high, low, increment_high, increment_low, (int64_t)N * batch / 2, (uint64_t*)first);
     for (int i = 0; i < N * batch; i += LANES) {
         const int count = min(LANES, N * batch - i);
@@ -274,10 +261,8 @@ extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float boun
     const int64_t rows = (int64_t)time * N / 2;
     const Jump one(increment, 1), row(increment, batch / 2), half(increment, rows * (batch / 2));
     State state = Jump(increment, (int64_t)N * batch / 2)(wide(high, low));
-    for (int b = 0; b < batch; b += LANES) {
-        const int count = min(LANES, batch - b);
-        group.begin(w, first, batch, b, count);
-        uint64_t* words = (uint64_t*)(group.states + N);
+    const bool done = roll_out(batch, time, scale, bound, w, first, states, [&](V* to, int, int) {
+        uint64_t* words = (uint64_t*)to;
         State radius[WORDS], angle[WORDS];
         for (int i = 0; i < WORDS; i++) angle[i] = half(radius[i] = state = one(state));
         for (int64_t r = 0; r < rows; r++, words += WORDS) for (int i = 0; i < WORDS; i++) {
@@ -286,10 +271,8 @@ extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float boun
             radius[i] = row(radius[i]);
             angle[i] = row(angle[i]);
         }
-        mesaopt_normal(rows * LANES, (uint32_t*)(group.states + N));
-        group.run();
-        group.end(states, b, count);
-    }
+        mesaopt_normal(rows * LANES, (uint32_t*)to);
+    });
     std::free(first);
-    return true;
+    return done;
 }

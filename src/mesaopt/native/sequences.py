@@ -53,21 +53,14 @@ class NativeSampler(Sampler):
         self.native.mesaopt_normal(ctypes.c_int64(len(words) // 2), ctypes.c_void_p(words.ctypes.data))
         return torch.from_numpy(words.view(np.float32))
 
-    def haar(self, rng: np.random.Generator, n: int, size: int) -> Float[Tensor, "n size size"]:
-        """Haar-random orthogonal matrices."""
-        return self._orthogonal(self.normal(rng, n, size, size))
-
     def orthogonal(self, gaussian: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
-        """Q of each matrix = Q R where R has a positive diagonal."""
-        return self._orthogonal(gaussian.clone(memory_format=torch.contiguous_format))
-
-    def _orthogonal(self, matrices: Float[Tensor, "n size size"]) -> Float[Tensor, "n size size"]:
-        """`orthogonal` in place."""
-        n, size, _ = matrices.shape
+        """Q of each matrix = Q R where R has a positive diagonal, in place of contiguous matrices."""
+        n, size, _ = gaussian.shape
         assert size == self.n_state
-        if not self.native.mesaopt_orthogonal(n, _pointer(matrices)):
+        q = gaussian.contiguous()
+        if not self.native.mesaopt_orthogonal(n, _pointer(q)):
             raise MemoryError
-        return matrices
+        return q
 
     def states(
         self,
