@@ -7,8 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mesaopt.errors import InputError
 from mesaopt.models.layer import Layer
 from mesaopt.spec import Model
+
+
+#: the kinds of layers that are written out here
+KINDS = ("linear", "softmax")
 
 
 class Scratch:
@@ -33,9 +38,12 @@ class Block:
     """
 
     def __init__(self, model: Model, index: int, channels: int, time: int, size: int, scratch: Scratch) -> None:
+        kind = model.layers[index]
+        if kind not in KINDS:
+            raise InputError(f"no {kind} layer is written out for a CPU, only {' and '.join(KINDS)} ones")
         new = scratch.grad.new_empty
         self.model, self.size, self.channels, self.scratch = model, size, channels, scratch
-        self.scale = 1 / math.sqrt(model.d_head) if model.layers[index] == "softmax" else None
+        self.scale = 1 / math.sqrt(model.d_head) if kind == "softmax" else None
         columns = model.n_heads * model.d_head
         self.W, self.W_O = new(3 * columns, model.d_model), new(channels, columns)
         self.grad_W, self.grad_O = torch.empty_like(self.W), torch.empty_like(self.W_O)

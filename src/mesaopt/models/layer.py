@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mesaopt.errors import InputError
 from mesaopt.models.attention import linear_attention, softmax_attention, unit_norm
 from mesaopt.models.mesa_layer import mesa_attention
 from mesaopt.spec import Model
@@ -61,8 +62,10 @@ class Layer(nn.Module):
             heads = linear_attention(q, k, v)
         elif self.kind == "softmax":
             heads = softmax_attention(q, k, v)
-        else:
+        elif self.kind == "mesa":
             heads = mesa_attention(q, k, v, self.lam[:, None])
+        else:
+            raise InputError(f"no equation for a {self.kind} layer")
         return _map(heads.transpose(2, 3).flatten(3), self.W_O.transpose(1, 2).flatten(2))
 
     def project(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mesaopt.models.block import Block, Scratch, gradient_of
+from mesaopt.models.block import KINDS, Block, Scratch, gradient_of
 from mesaopt.models.layer import Layer
 from mesaopt.models.transformer import Transformer, kept_encoding
 from mesaopt.spec import Model
@@ -21,7 +21,7 @@ from mesaopt.spec import Model
 
 def supports(model: Model) -> bool:
     """Whether this module can compute the model."""
-    return "mesa" not in model.layers and model.normalise == "none" and model.d_mlp == 0
+    return set(model.layers) <= set(KINDS) and model.normalise == "none" and model.d_mlp == 0
 
 
 @torch.no_grad()

@@ -16,11 +16,17 @@ from mesaopt.models.transformer import Transformer, positional_encoding
 from mesaopt.native.build import BuildError, Shape, kernel_library
 from mesaopt.native.merged import merges, products, set_gradients
 from mesaopt.native.sequences import NativeSampler, sequences_library
-from mesaopt.spec import LAYERS, Model, Run, Task
+from mesaopt.spec import Model, Run, Task
+
+#: the kinds of layers that the kernel has equations for, as it calls them itself
+KINDS = ("linear", "softmax", "mesa")
 
 
 def unsupported(model: Model) -> str | None:
     """Why the kernel cannot compute this model, or None if it can."""
+    for kind in model.layers:
+        if kind not in KINDS:
+            return f"the native kernel has no {kind} layer"
     if model.d_mlp > 0:
         return "the native kernel has no MLP"
     if model.normalise != "none":
@@ -148,7 +154,7 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
     tokens, targets = tokens.contiguous(), targets.contiguous()
     for tensor in (tokens, targets, *inputs, *(gradients or ())):
         _check(tensor)
-    kinds = (ctypes.c_int * len(spec.layers))(*(LAYERS.index(layer) for layer in spec.layers))
+    kinds = (ctypes.c_char_p * len(spec.layers))(*(layer.encode() for layer in spec.layers))
     loss = kernel.mesaopt_loss(
         len(spec.layers),
         kinds,
@@ -161,6 +167,8 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
         _pointers(inputs),
         None if gradients is None else _pointers(gradients),
     )
+    if loss < 0:
+        raise InputError(f"the native kernel does not know every layer of {', '.join(spec.layers)}")
     return torch.tensor([loss], dtype=torch.float32)
 
 

@@ -69,7 +69,14 @@ typedef int32_t Int4 __attribute__((vector_size(16)));
 #define HOLD(v)
 #endif
 
-enum Kind { LINEAR, SOFTMAX, MESA };
+// kinds of layers come by name, never by a place in somebody's list
+enum Kind { LINEAR, SOFTMAX, MESA, UNKNOWN };
+static Kind kind_called(const char* name) {
+    static const char* const names[] = {"linear", "softmax", "mesa"};
+    int kind = LINEAR;
+    while (kind != UNKNOWN && std::strcmp(names[kind], name)) kind++;
+    return (Kind)kind;
+}
 
 static INLINE V fill(float x) { return x - V{}; }  // x + 0 would cost an addition: it is not x for x = -0
 static INLINE V fill(V x) { return x; }
@@ -581,13 +588,16 @@ static void group_backward(const Stack& k, float scale) {
     if constexpr (RAW) weight_gradient<E, N>(k.dx, E, k.tokens, N, k.d_embedding, N);
 }
 
-// Mean over sequences and positions of half the squared error summed over channels; NaN if there is no memory. Fills
-// `gradients` (null: loss only). tokens (batch, T, N or E), targets (batch, T, N).
-extern "C" double mesaopt_loss(int depth, const int* kinds, int heads, float clip, int first_in, int batch, const float* tokens,
+// Mean over sequences and positions of half the squared error summed over channels; NaN if there is no memory, -1 for a kind of
+// layer that is not known here. Fills `gradients` (null: loss only). tokens (batch, T, N or E), targets (batch, T, N).
+extern "C" double mesaopt_loss(int depth, const char* const* kinds, int heads, float clip, int first_in, int batch, const float* tokens,
                                const float* targets, const float* const* parameters, float* const* gradients) {
     static thread_local Workspace workspace;
     std::vector<Layer> layers(depth);
-    for (int i = 0; i < depth; i++) layers[i].kind = (Kind)kinds[i], layers[i].lam = parameters[PER_LAYER * i + 4];
+    for (int i = 0; i < depth; i++) {
+        layers[i].kind = kind_called(kinds[i]), layers[i].lam = parameters[PER_LAYER * i + 4];
+        if (layers[i].kind == UNKNOWN) return -1;
+    }
     const float* const* ends = parameters + PER_LAYER * depth;
     Stack k = {};
     k.depth = depth, k.heads = heads, k.clip = clip, k.layers = layers.data(), k.unembedding = ends[1], k.position = ends[2];
