@@ -149,7 +149,7 @@ def test_from_sequences_to_probes(capsys, tmp_path):
         assert len(read_table(tmp_path / f"{path}.parquet", table))
     assert set(read_table(tmp_path / "lsq.parquet", "loss")["predictor"]) == {"LSQ"}
     learned = json.loads((tmp_path / "parameters.json").read_text())
-    assert (learned["seed"], learned["spec"]) == (1, json.loads(THEORY.to_json()))
+    assert (learned["seed"], learned["spec"]) == (1, json.loads(json.dumps(THEORY.to_dict())))
 
 
 def test_a_damaged_file_is_one_line_and_nothing_is_written(capsys, tmp_path):

@@ -178,7 +178,7 @@ def test_files_are_reproducible_and_splits_independent(files, tmp_path) -> None:
 
 
 def test_fixed_teacher_writes_its_matrix_once(files) -> None:
-    write_sequences(dataclasses.replace(SMALL, name="fixed_teacher"), 1, {"evaluation": 4}, *files)
+    write_sequences(dataclasses.replace(SMALL, kind="fixed_teacher"), 1, {"evaluation": 4}, *files)
     systems = read_table(files[1], "systems")
     assert len(systems) == 9 and (systems["sequence"] == 0).all()
 

@@ -100,7 +100,7 @@ PLANTED = {
         "training: 'off' is not of",
     ),
     "algorithm named upwards": ("experiments", ("theory", "../x"), FILES["experiments"]["theory"][GD], "name '../x'"),
-    "task named upwards": ("experiments", ("tasks", "../x"), {"n_obs": 3}, "unknown task '../x'"),
+    "task named upwards": ("experiments", ("tasks", "../x"), {"n_obs": 3}, "task name '../x': must be"),
     "interpolation upwards": ("experiments", ("interpolations",), FOLLOWED, "unknown run in interpolations '../x'"),
     "split as a command": ("experiments", ("sequences", "$(x)"), 5, "experiments.yaml: sequences: unknown key '$(x)'"),
     "split without sequences": ("experiments", ("sequences", "evaluation"), 0, "experiments.yaml: sequences: evaluation"),

@@ -4,7 +4,6 @@ A predictor maps inputs (batch, time, n_obs) to predictions of the next observat
 is half the squared error summed over channels, mean over sequences: the unit of all losses in this project.
 """
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
 from mesaopt.models.weights import load_model
 from mesaopt.shared_batches import OWN, shared_batches
-from mesaopt.spec import Run, Task, Theory
+from mesaopt.spec import Run, Task, Theory, read_spec
 from mesaopt.tables import read_table, write_table
 
 Predictor = Callable[[Tensor], Tensor]
@@ -54,15 +53,7 @@ def model_predictor(model: Transformer) -> Predictor:
 
 def read_run(weights: File) -> tuple[Run, int]:
     """Spec and seed of a training, from the spec.json beside its weights; raises `InputError` when it is missing or damaged."""
-    path = Path(weights).parent / "spec.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        seed = values.pop("seed")
-        return Run.from_dict(values), seed
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; it belongs beside the weights of a training") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the spec of a training ({error})") from None
+    return read_spec(Path(weights).parent / "spec.json")
 
 
 def read_observations(path: File, split: str, width: int) -> Float[Tensor, "batch time_plus_1 n_obs"]:

@@ -1,10 +1,10 @@
 """Which files of a command line are results: those that a stage reads, and those that it writes."""
 
 import argparse
-import json
 from pathlib import Path
 
 from mesaopt.provenance import provenance, write_json
+from mesaopt.spec import Theory
 
 #: stages whose files are all outputs
 MAKING = ("data", "train")
@@ -37,6 +37,6 @@ def say_where_from(args: argparse.Namespace) -> None:
 
     Of learned algorithms also seed and settings, by which figures made in parts tell whether theirs are the same.
     """
-    learned = {"seed": args.seed, "spec": json.loads(args.spec)} if args.stage == "learn" else {}
+    learned = {"seed": args.seed, "spec": Theory.from_json(args.spec).to_dict()} if args.stage == "learn" else {}
     for table in filter(None, (getattr(args, name) for name in WRITTEN.get(args.stage, ()))):
         write_json(table.with_suffix(".json"), provenance(stage=args.stage, **learned))

@@ -185,4 +185,4 @@ def _read(run: Run, sequences: File, split: str) -> Float[Tensor, "batch time_pl
 
 
 def _sample(run: Run, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned) -> Sample:
-    return Sample(observations, make_targets(run.task.name, observations, preconditioner))
+    return Sample(observations, make_targets(run.task.kind, observations, preconditioner))

@@ -11,7 +11,7 @@ import pandas as pd
 from mesaopt.errors import DivergenceError, InputError
 from mesaopt.models.weights import save_weights
 from mesaopt.provenance import write_json
-from mesaopt.spec import Run
+from mesaopt.spec import Run, read_spec
 from mesaopt.tables import atomic_path, write_table
 from mesaopt.training_state import Record, TrainingState
 
@@ -38,11 +38,11 @@ def write_spec(run: Run, seed: int, path: Path) -> None:
 def is_finished(run: Run, seed: int, folder: Path, work: Mapping[str, str]) -> bool:
     """Whether `folder` holds the finished training of this seed with these settings and this code (weights come last)."""
     try:
-        spec = json.loads((folder / "spec.json").read_text())
+        found = read_spec(folder / "spec.json")
         provenance = json.loads((folder / "provenance.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, InputError):
         return False
-    same = spec == json.loads(run.to_json()) | {"seed": seed} and provenance.get("code") == work["code"]
+    same = found == (run, seed) and provenance.get("code") == work["code"]
     return same and (folder / "weights.safetensors").exists()
 
 

@@ -1,7 +1,8 @@
 """What a run is: frozen settings of a task, a model and a training (PAPER sections 2-4), in and out of canonical JSON.
 
 A spec says everything that decides the numbers of a run except the seed, and nothing else, so its canonical JSON can serve as
-the identity of the run: key order and the spelling of a number (0.1, 1e-1) do not change it.
+the identity of the run: key order and the spelling of a number (0.1, 1e-1) do not change it, and neither does a setting that is
+new: what equals its default is left out. So no default may ever change (a test pins them all).
 """
 
 import dataclasses
@@ -9,16 +10,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 
 TASKS = ("linear", "contracting", "fixed_teacher")
 LAYERS = ("linear", "softmax", "mesa")
 TOKENS = ("raw", "constructed", "constructed_bare")
 NORMALISATIONS = ("none", "qk", "qv")
 #: names of runs and hand-written algorithms become folders below the results, and must not lead anywhere else
-NAME = re.compile(r"[a-z0-9_]+/[a-z0-9-]+")
+TASK_NAME = re.compile(r"[a-z0-9_-]+")
+NAME = re.compile(rf"{TASK_NAME.pattern}/[a-z0-9-]+")
 
 #: a spec (not `Self`: the checker of annotations in tests sees methods one by one)
 S = TypeVar("S", bound="_Json")
@@ -37,10 +40,21 @@ class _Json:
     """Canonical JSON for the frozen dataclasses below."""
 
     def to_dict(self) -> dict[str, Any]:
+        """Every setting, for files that are read by people and by later versions."""
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """The identity: what differs from the defaults."""
+        return json.dumps(self._said(), sort_keys=True, separators=(",", ":"))
+
+    def _said(self) -> dict[str, Any]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        said = {name: value for name, value in fields.items() if value != self._default(name)}
+        return {name: value._said() if isinstance(value, _Json) else value for name, value in said.items()}
+
+    def _default(self, name: str) -> Any:
+        """The default of a setting; `MISSING`, which equals nothing, where it must be given."""
+        return next(field.default for field in dataclasses.fields(self) if field.name == name)  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
@@ -58,18 +72,33 @@ class _Json:
 
 @dataclass(frozen=True)
 class Task(_Json):
-    """A sequence generator (PAPER section 2)."""
+    """A sequence generator (PAPER section 2): `kind` says which one, by default the one that the task is named after.
+
+    Noise is a standard deviation; null is that of the kind.
+    """
 
     name: str
     n_state: int = 10
     n_obs: int = 10
     context_length: int = 50
+    kind: str = ""
+    state_noise: float | None = None
+    obs_noise: float | None = None
 
     def __post_init__(self) -> None:
-        _require(self.name in TASKS, f"unknown task {self.name!r}: one of {', '.join(TASKS)}")
+        _require(bool(TASK_NAME.fullmatch(self.name)), f"task name {self.name!r}: must be lower-case letters, digits, _ and -")
+        if not self.kind:
+            object.__setattr__(self, "kind", self.name)
+        _require(self.kind in TASKS, f"task {self.name}: {unknown(self.kind, 'kind', list(TASKS))}")
+        for key in ("state_noise", "obs_noise"):
+            noise = getattr(self, key)
+            _require(noise is None or noise >= 0, f"task {self.name}: {key} must not be negative, not {noise}")
         for key in ("n_state", "n_obs", "context_length"):
             _require(getattr(self, key) >= 1, f"task {self.name}: {key} must be at least 1, not {getattr(self, key)}")
         _require(self.n_obs <= self.n_state, f"task {self.name}: n_obs {self.n_obs} exceeds n_state {self.n_state}")
+
+    def _default(self, name: str) -> Any:
+        return self.name if name == "kind" else super()._default(name)
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,18 @@ class Run(_Json):
             self.model.tokens == "raw" or self.model.d_model == width,
             f"{self.name}: constructed tokens have 4 n_obs = {width} channels, d_model is {self.model.d_model}",
         )
+
+
+def read_spec(path: Path) -> tuple[Run, int]:
+    """Settings and seed of a training, from its spec.json; raises `InputError` when it is missing or damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        seed = values.pop("seed")
+        return Run.from_dict(values), seed
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; it belongs beside the weights of a training") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not the spec of a training ({error})") from None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from mesaopt.garbage import search_rarely
 from mesaopt.orphans import queued_jobs
 from mesaopt.provenance import code_fingerprint
 from mesaopt.settings import read_settings
+from mesaopt.spec import read_spec
 
 search_rarely()
 
@@ -107,11 +108,9 @@ def is_trained(run, seed):
     """Whether the seed's results belong to the present spec: it then joins no pack."""
     folder = Path(RUN_FOLDER.format(scale=SCALE, run=run, seed=seed))
     try:
-        recorded = json.loads((folder / "spec.json").read_text())
-    except (OSError, ValueError):
+        return read_spec(folder / "spec.json") == (plan(SCALE).run(run), seed)
+    except InputError:
         return False
-    present = json.loads(plan(SCALE).run(run).to_json())
-    return all(recorded.get(key) == value for key, value in present.items())
 
 
 def pack_name(run, pack):

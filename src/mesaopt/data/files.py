@@ -34,7 +34,7 @@ def write_sequences(task: Task, seed: int, counts: Mapping[str, int], sequences_
             raise InputError(f"split {split} needs at least 1 sequence, not {count}")
         drawn = generate(task, count, generator(seed, split))
         sequences.append(_sequence_rows(split, drawn))
-        systems.append(_system_rows(split, drawn, 1 if task.name == "fixed_teacher" else count))
+        systems.append(_system_rows(split, drawn, 1 if task.kind == "fixed_teacher" else count))
     if not sequences:
         raise InputError(f"no split to draw: at least one of {', '.join(SPLITS)}")
     write_table(pd.concat(sequences, ignore_index=True), "sequences", sequences_path)

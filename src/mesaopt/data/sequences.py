@@ -122,9 +122,10 @@ def generate(task: Task, n: int, rng: np.random.Generator, device: str = "cpu", 
     """
     if task.n_obs != task.n_state:
         raise InputError(f"task {task.name} is fully observed: n_obs must be n_state = {task.n_state}, not {task.n_obs}")
-    dynamics = _DYNAMICS[task.name]
+    dynamics = _DYNAMICS[task.kind]
     w = dynamics.draw(rng, n, task.n_state, sampler)
-    observations = sampler.states(rng, w, task.context_length, STATE_NOISE, dynamics.bound)
+    scale = STATE_NOISE if task.state_noise is None else task.state_noise
+    observations = sampler.states(rng, w, task.context_length, scale, dynamics.bound)
     return Sequences(observations.to(device), {"W": w.to(device)})
 
 

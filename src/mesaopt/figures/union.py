@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from mesaopt.errors import InputError
 from mesaopt.figures.registry import figure
 from mesaopt.figures.union_facts import Made, single_panels, united_facts
+from mesaopt.spec import Run, Theory
 
 #: place of a seed among all
 Rank = Callable[[int], tuple[int, int]]
@@ -18,12 +20,20 @@ Rank = Callable[[int], tuple[int, int]]
 
 def difference(old: Made, new: Made) -> str | None:
     """Why two tables of a figure cannot be joined, in a few words: other settings or content. None if they can be."""
-    first, second = ({run: entry["spec"] for run, entry in made.facts["runs"].items()} for made in (old, new))
+    first, second = ({run: _settings(Run, of["spec"]) for run, of in made.facts["runs"].items()} for made in (old, new))
     learned = [made.facts.get("algorithms", {}) for made in (old, new)]
     both = sorted(learned[0].keys() & learned[1].keys())  # older records do not say it
     for name in both:
-        first[name], second[name] = (of[name] for of in learned)
+        first[name], second[name] = ({**of[name], "spec": _settings(Theory, of[name]["spec"])} for of in learned)
     return _first_difference(first, second) or _other_content(old.table, new.table)
+
+
+def _settings(kind: type[Run] | type[Theory], spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every setting: what an older version wrote lacks those that came later, which had their defaults."""
+    try:
+        return kind.from_dict(spec).to_dict()
+    except InputError:  # it has settings that are no more
+        return spec
 
 
 def _first_difference(old: Any, new: Any, place: str = "") -> str | None:
