@@ -24,13 +24,13 @@ from rounds import WARM_UP  # noqa: E402
 from speed_table import gpu_table  # noqa: E402
 from training_speed import measure  # noqa: E402
 
-from mesaopt import backends  # noqa: E402
-from mesaopt.captured import CapturedStep  # noqa: E402
-from mesaopt.provenance import provenance, write_json  # noqa: E402
-from mesaopt.spec import Run  # noqa: E402
-from mesaopt.step import update  # noqa: E402
-from mesaopt.tables import atomic_path  # noqa: E402
-from mesaopt.training_state import TrainingState  # noqa: E402
+from mesaopt.backends import choose as backends  # noqa: E402
+from mesaopt.spec.run import Run  # noqa: E402
+from mesaopt.store.provenance import provenance, write_json  # noqa: E402
+from mesaopt.store.tables import atomic_path  # noqa: E402
+from mesaopt.training.captured import CapturedStep  # noqa: E402
+from mesaopt.training.state import TrainingState  # noqa: E402
+from mesaopt.training.step import update  # noqa: E402
 
 PACKS = (1, 5)
 

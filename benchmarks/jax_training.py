@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from rounds import serve
 
-from mesaopt.spec import LAYERS, Run
+from mesaopt.spec.run import LAYERS, Run
 
 
 def positions(time, d_pe):

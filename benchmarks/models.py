@@ -3,7 +3,7 @@
 Imports nothing beyond the specs, so that a JAX process can read it without PyTorch.
 """
 
-from mesaopt.spec import Model, Run, Task, Training
+from mesaopt.spec.run import Model, Run, Task, Training
 
 _LSA = {"tokens": "constructed", "n_heads": 4, "clip": 4.0, "init_std": 2e-4}
 _RAW = {"tokens": "raw", "n_heads": 4, "d_pe": 40, "init_std": 0.05}

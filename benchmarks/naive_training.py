@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mesaopt.data.random import generator
 from mesaopt.data.sequences import generate
-from mesaopt.spec import Model, Run
+from mesaopt.spec.run import Model, Run
 
 
 class NaiveModel(nn.Module):

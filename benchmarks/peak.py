@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-from mesaopt.native.build import FLAGS, TARGET_FLAGS, compiler
+from mesaopt.backends.native.build import FLAGS, TARGET_FLAGS, compiler
 
 SOURCE = Path(__file__).with_name("peak.cpp")
 ROUNDS, BLOCKS = 2_000_000, 51

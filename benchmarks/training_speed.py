@@ -26,10 +26,10 @@ from models import NAMES, make_run, operations  # noqa: E402
 from rounds import together  # noqa: E402
 from speed_table import speed_table  # noqa: E402
 
-from mesaopt.pack import KEEP_MEMORY  # noqa: E402
-from mesaopt.provenance import provenance, write_json  # noqa: E402
-from mesaopt.tables import atomic_path  # noqa: E402
-from mesaopt.threads import one_thread  # noqa: E402
+from mesaopt.process.threads import one_thread  # noqa: E402
+from mesaopt.stages.train import KEEP_MEMORY  # noqa: E402
+from mesaopt.store.provenance import provenance, write_json  # noqa: E402
+from mesaopt.store.tables import atomic_path  # noqa: E402
 
 JAX = HERE.parent / "build/jax-venv/bin/python"
 #: largest norm-relative difference of JAX's loss and gradients from PyTorch's, both in float32

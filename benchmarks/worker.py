@@ -13,12 +13,12 @@ import torch
 from naive_training import naive_step
 from rounds import serve
 
-from mesaopt import backends
+from mesaopt.backends import choose as backends
 from mesaopt.data.sequences import training_batch
 from mesaopt.models.transformer import initialise
-from mesaopt.spec import Run
-from mesaopt.step import tokens_targets, update
-from mesaopt.training_state import TrainingState
+from mesaopt.spec.run import Run
+from mesaopt.training.state import TrainingState
+from mesaopt.training.step import tokens_targets, update
 
 DATA_REPEATS = 20
 

@@ -60,10 +60,10 @@ def costs(folder: Path) -> Iterator[tuple[str, tuple[float, float]]]:
     for label, code in {
         "python alone": "pass",
         "starting a stage": source + "import mesaopt.__main__ as m; m.parser().format_help()",
-        "import pandas, pyarrow": source + "import mesaopt.tables",
+        "import pandas, pyarrow": source + "import mesaopt.store.tables",
         "import of draw": source + "import mesaopt.figures.draw",
         "import torch": "import torch",
-        "import of train": source + "import mesaopt.train",
+        "import of train": source + "import mesaopt.training.loop",
     }.items():
         yield label, seconds([sys.executable, "-c", code], folder)
 

@@ -41,7 +41,7 @@ def smoke_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The native kernel compiles into a folder of its own, once for all tests; without a compiler these are skipped."""
-    from mesaopt.native import build
+    from mesaopt.backends.native import build
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.arguments import parser
-from mesaopt.digests import require_intact
 from mesaopt.errors import InputError
 from mesaopt.files_of_stages import results_read, say_where_from
-from mesaopt.garbage import search_rarely
-from mesaopt.spec import Task, Theory
-from mesaopt.threads import one_thread
+from mesaopt.process.garbage import search_rarely
+from mesaopt.process.threads import one_thread
+from mesaopt.spec.run import Task, Theory
+from mesaopt.store.digests import require_intact
 
 
 def _text(value: str) -> str:
@@ -48,52 +48,52 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from mesaopt.pack import train_stage
+    from mesaopt.stages.train import train_stage
 
     args.spec = _text(args.spec)
     train_stage(args)
 
 
 def _learn(args: argparse.Namespace) -> None:
-    from mesaopt.algorithms.stage import learn_stage
+    from mesaopt.stages.learn import learn_stage
 
     args.spec = _text(args.spec)
     learn_stage(Theory.from_json(args.spec), args.seed, args.out)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from mesaopt.evaluate import evaluate_run
+    from mesaopt.stages.evaluate import evaluate_run
 
     evaluate_run(args.weights, args.sequences, args.name, args.out)
 
 
 def _evaluate_theory(args: argparse.Namespace) -> None:
-    from mesaopt.evaluate import evaluate_theory
+    from mesaopt.stages.evaluate import evaluate_theory
 
     evaluate_theory(Theory.from_json(_text(args.spec)), args.parameters, args.sequences, args.name, args.out)
 
 
 def _evaluate_lsq(args: argparse.Namespace) -> None:
-    from mesaopt.evaluate import evaluate_lsq
+    from mesaopt.stages.evaluate import evaluate_lsq
 
     evaluate_lsq(args.inverse_lam, args.sequences, args.name, args.out)
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from mesaopt.extract import extract_run
+    from mesaopt.stages.extract import extract_run
 
     extract_run(args.weights, args.out, args.structure)
 
 
 def _interpolate(args: argparse.Namespace) -> None:
-    from mesaopt.interpolate import interpolate_run
+    from mesaopt.stages.interpolate import interpolate_run
 
     interpolate_run(args.extracted, args.snapshots, args.out)
 
 
 def _probe(args: argparse.Namespace) -> None:
-    from mesaopt.probe import probe_run, read_preconditioner
-    from mesaopt.tables import write_table
+    from mesaopt.stages.probe import probe_run, read_preconditioner
+    from mesaopt.store.tables import write_table
 
     preconditioner = read_preconditioner(Theory.from_json(_text(args.theory)), args.parameters)
     probes, in_context = probe_run(args.weights, args.sequences, preconditioner, args.controls, args.in_context is not None)
@@ -164,25 +164,25 @@ def _overlay(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from mesaopt.compare import compare_stage
+    from mesaopt.store.compare import compare_stage
 
     compare_stage(args.first, args.second, args.tolerance, args.more)
 
 
 def _environment(args: argparse.Namespace) -> None:
-    from mesaopt.drift import environment_stage
+    from mesaopt.store.drift import environment_stage
 
     environment_stage(args.project, args.out)
 
 
 def _record(args: argparse.Namespace) -> None:
-    from mesaopt.record import record
+    from mesaopt.recording.record import record
 
     record(args.results, args.recorded, args.replace)
 
 
 def _orphans(args: argparse.Namespace) -> None:
-    from mesaopt.orphans import orphans_stage
+    from mesaopt.process.orphans import orphans_stage
 
     orphans_stage(args.folder, args.cancel, args.wait)
 

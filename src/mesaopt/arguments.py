@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mesaopt.environment import PROJECT
 from mesaopt.errors import InputError
+from mesaopt.store.environment import PROJECT
 
 SEVERAL = "Several stages run one after the other in one process when the word `then` stands between them."
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mesaopt.provenance import provenance, write_json
-from mesaopt.spec import Theory
+from mesaopt.spec.run import Theory
+from mesaopt.store.provenance import provenance, write_json
 
 #: stages whose files are all outputs
 MAKING = ("data", "train")

@@ -73,6 +73,6 @@ for stages, runs in analysis_groups(ANALYSES):
             ENVIRONMENT
         params:
             calls=calls(stages),
-            code=[fingerprint(f"mesaopt.{stage}") for stage in stages],
+            code=[fingerprint(f"mesaopt.stages.{stage}") for stage in stages],
         shell:
             "python -m mesaopt {params.calls} > {log} 2>&1"

@@ -17,16 +17,16 @@ environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get
 
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
-from mesaopt.dates import date_now
+from mesaopt.process.dates import date_now
 from mesaopt.errors import InputError
-from mesaopt.experiments import resolve
+from mesaopt.spec.plan import resolve
 from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
-from mesaopt.garbage import search_rarely
-from mesaopt.orphans import queued_jobs
-from mesaopt.provenance import code_fingerprint
-from mesaopt.settings import read_settings
-from mesaopt.spec import read_spec
+from mesaopt.process.garbage import search_rarely
+from mesaopt.process.orphans import queued_jobs
+from mesaopt.store.provenance import code_fingerprint
+from mesaopt.workflow_settings import read_settings
+from mesaopt.spec.run import read_spec
 
 search_rarely()
 

@@ -8,8 +8,8 @@ from mesaopt.agreement.claims import Change, Claim, Claims, Published, Selection
 from mesaopt.agreement.intervals import VERDICTS, Bound
 from mesaopt.agreement.panels import check_series, find_panel
 from mesaopt.agreement.statistics import STATISTICS, Statistic
-from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
+from mesaopt.spec.yaml_files import check, read_yaml, typed
 
 FILE, SCHEMA = Path("config/claims.yaml"), Path("workflow/schemas/claims.schema.yaml")
 

@@ -10,7 +10,7 @@ from mesaopt.agreement.claims import Selection
 from mesaopt.agreement.published import PublishedCurve, read_curves, read_entries
 from mesaopt.agreement.selections import NotMeasured, Tables, select
 from mesaopt.errors import InputError
-from mesaopt.tables import write_table
+from mesaopt.store.tables import write_table
 
 #: a point agrees within this many standard deviations of ours, or this part of the published value, whichever is more
 DEVIATIONS, PART = 2, 0.1

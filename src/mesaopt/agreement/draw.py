@@ -24,7 +24,7 @@ from mesaopt.agreement.words import measured, number, rounded
 from mesaopt.figures import style
 from mesaopt.figures.draw import saved
 from mesaopt.figures.options import Style
-from mesaopt.tables import read_table
+from mesaopt.store.tables import read_table
 
 #: how a verdict is drawn: shapes and filling say it without colour
 MARKS: dict[str, dict[str, Any]] = {

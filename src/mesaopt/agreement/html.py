@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mesaopt.agreement.intervals import FAILS, HOLDS, TOO_FEW, UNDECIDED
 from mesaopt.errors import InputError
-from mesaopt.tables import atomic_path
+from mesaopt.store.tables import atomic_path
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }

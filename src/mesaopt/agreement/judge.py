@@ -11,7 +11,7 @@ from mesaopt.agreement.claims import Claim, Claims, settings_of
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
-from mesaopt.tables import write_table
+from mesaopt.store.tables import write_table
 
 
 def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str], out: Path) -> None:

@@ -18,7 +18,7 @@ from mesaopt.figures.draw import DRAWERS, saved
 from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Panel
 from mesaopt.figures.registry import figure
-from mesaopt.tables import read_table
+from mesaopt.store.tables import read_table
 
 
 def overlay_stage(project: Path, name: str, table: Path, folder: Path, options: Mapping[str, Any], out: Path) -> None:

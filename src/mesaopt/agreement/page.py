@@ -14,7 +14,7 @@ from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW
 from mesaopt.agreement.judge import count_line
 from mesaopt.agreement.words import measured, number
-from mesaopt.tables import atomic_path, read_table
+from mesaopt.store.tables import atomic_path, read_table
 
 METHOD = """\
 How this was judged: every claim is one statistic of the values behind a figure, computed for each training seed on its own. Its

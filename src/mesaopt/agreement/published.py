@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mesaopt.agreement.panels import check_series, find_panel
-from mesaopt.config import check, read_yaml, typed
 from mesaopt.errors import InputError, unknown
+from mesaopt.spec.yaml_files import check, read_yaml, typed
 
 FILE, SCHEMA = Path("config/published.yaml"), Path("workflow/schemas/published.schema.yaml")
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mesaopt.agreement.claims import Claim, Selection
 from mesaopt.agreement.statistics import Curve
-from mesaopt.tables import read_table
+from mesaopt.store.tables import read_table
 
 
 class NotMeasured(Exception):

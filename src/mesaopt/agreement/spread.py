@@ -17,7 +17,7 @@ import pandas as pd
 from mesaopt.agreement.selections import NotMeasured, Tables
 from mesaopt.figures.parts import Panel
 from mesaopt.figures.registry import figure
-from mesaopt.tables import TABLES, write_table
+from mesaopt.store.tables import TABLES, write_table
 
 SUFFIX = "_test_batches"
 #: what stands behind a seed's value in a drawn curve: losses along a training are means over the training's own test batches

@@ -12,8 +12,8 @@ from torch import Tensor
 from mesaopt.data.random import generator
 from mesaopt.data.sequences import Sequences, generate
 from mesaopt.errors import InputError
-from mesaopt.spec import Task
-from mesaopt.tables import read_table, write_table
+from mesaopt.spec.run import Task
+from mesaopt.store.tables import read_table, write_table
 
 SPLITS = ("evaluation", "probe_fit", "probe_score")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mesaopt.data.random import generator, normal, uniform
 from mesaopt.errors import InputError
-from mesaopt.spec import Task
+from mesaopt.spec.run import Task
 
 STATE_NOISE = 0.01
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.errors import InputError
-from mesaopt.spec import TOKENS
+from mesaopt.spec.run import TOKENS
 
 
 def delayed(inputs: Float[Tensor, "*batch time n_obs"], by: int) -> Float[Tensor, "*batch time n_obs"]:

@@ -11,8 +11,8 @@ from mesaopt.errors import InputError
 from mesaopt.figures.parts import Panel, Slots, Source
 from mesaopt.figures.records import describe
 from mesaopt.figures.registry import chosen, figure
-from mesaopt.provenance import write_json
-from mesaopt.tables import read_table, write_table
+from mesaopt.store.provenance import write_json
+from mesaopt.store.tables import read_table, write_table
 
 #: columns of the `figure` table, in its order
 COLUMNS = ["panel", "series", "seed", "x", "y", "value"]

@@ -16,7 +16,7 @@ from mesaopt.figures.parts import Figure, Panel
 from mesaopt.figures.records import mixed_environments, read_json
 from mesaopt.figures.registry import figure
 from mesaopt.figures.schematic import draw_schematic
-from mesaopt.tables import atomic_path, read_table
+from mesaopt.store.tables import atomic_path, read_table
 
 DRAWERS = {
     "curves": panels.draw_curves,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mesaopt.data.random import generator
 from mesaopt.errors import InputError
-from mesaopt.models.layer import Layer
-from mesaopt.spec import Model
+from mesaopt.models.block import Layer
+from mesaopt.spec.run import Model
 
 
 class Transformer(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
-from mesaopt.spec import Run
-from mesaopt.tables import atomic_path
+from mesaopt.spec.run import Run
+from mesaopt.store.tables import atomic_path
 
 
 def save_weights(weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,1 @@
+"""Who computes loss and gradients of a model."""

@@ -1,0 +1,1 @@
+"""Linear and softmax layers with their derivatives written out, for a CPU."""

@@ -1,0 +1,30 @@
+"""Batches of sequences that all training seeds and all hand-written algorithms of a task are tested on.
+
+Bands over seeds show how trainings differ and how test sequences differ; bands over test batches of one model, as in most
+published curves, only the latter. On the same batches for every seed, the one can be told from the other.
+"""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.data.random import generator
+from mesaopt.data.sequences import generate
+from mesaopt.spec.run import Task
+
+TEST_BATCHES = 5
+#: sequences of a batch, as published
+LARGEST = 256
+#: the number of the batch that is each seed's own: its evaluation sequences
+OWN = 0
+
+
+def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
+    """Number (from 1) and sequences of each of five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
+
+    They are drawn from a stream that trainings and evaluation files do not use.
+    """
+    for number in range(1, TEST_BATCHES + 1):
+        drawn = generate(task, min(own, LARGEST), generator(0, "shared_test_batches", number))
+        yield number, drawn.observations

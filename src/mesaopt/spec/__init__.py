@@ -1,0 +1,1 @@
+"""What is asked: runs, hand-written algorithms, plans of a scale; settings in YAML."""

@@ -1,0 +1,173 @@
+"""From the files in config/ to the runs of a scale: sweeps expanded, overrides applied, everything checked.
+
+A `Plan` is what the workflow asks: the seeds, the specs of all runs and hand-written algorithms, the number of sequences.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mesaopt.errors import InputError, unknown
+from mesaopt.spec.run import NAME, Run, Task, Theory, Training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a scale computes.
+
+    Hand-written algorithms are learned with `learning_seed`, the first of the scale's own seeds: whatever part of these is
+    computed, it is held against the same algorithms.
+    """
+
+    scale: str
+    seeds: tuple[int, ...]
+    learning_seed: int
+    tasks: dict[str, Task]
+    sequences: dict[str, int]
+    runs: dict[str, Run]
+    theory: dict[str, Theory]
+    interpolations: dict[str, str]
+
+    def run(self, name: str) -> Run:
+        return _pick(self.runs, name, "run")
+
+    def algorithm(self, name: str) -> Theory:
+        return _pick(self.theory, name, "theory entry")
+
+
+def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: Mapping[str, Any], scale: str) -> Plan:
+    """The plan of `scale`: experiments.yaml, then the scale's overrides, then the user's.
+
+    Raises `InputError` for unknown names, patterns that match nothing, and values that no spec allows.
+    """
+    if scale not in scales:
+        raise InputError(unknown(scale, "scale", [*scales, "recorded"]))
+    layers = [(f"scale {scale}", scales[scale]), ("config", config)]
+    entries = {part: _expand(experiments[part]) for part in ("runs", "theory")}
+    for source, layer in layers:
+        for part, table in entries.items():
+            _override(table, layer.get(part) or {}, f"{source}: {part}")
+    tasks = {name: Task.from_dict({**values, "name": name}) for name, values in experiments["tasks"].items()}
+    runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
+    return Plan(
+        scale=scale,
+        seeds=_seeds(config.get("seeds") or scales[scale]["seeds"]),
+        learning_seed=_seeds(scales[scale]["seeds"])[0],
+        tasks=tasks,
+        sequences={**experiments["sequences"], **scales[scale].get("sequences", {})},
+        runs=runs,
+        theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
+        interpolations=_interpolations(experiments["interpolations"], runs),
+    )
+
+
+def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:
+    if name not in table:
+        raise InputError(unknown(name, kind, list(table)))
+    return table[name]
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    good = (
+        isinstance(seeds, list | tuple)
+        and seeds
+        and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds)
+    )
+    if not good:
+        raise InputError(f"seeds must be a list of whole numbers, not {seeds!r}")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds must differ from each other: {seeds}")
+    return tuple(seeds)
+
+
+def _expand(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """One entry per depth for names with `{depth}`; a mapping from depth to number is replaced by the number."""
+    expanded: dict[str, dict[str, Any]] = {}
+    for name, entry in entries.items():
+        depths = entry.get("depth", 1) if isinstance(entry, Mapping) else 1
+        for depth in depths if isinstance(depths, list) else [depths]:
+            values = copy.deepcopy({key: value for key, value in dict(entry).items() if key != "depth"})
+            if "model" in values:
+                values["model"]["layers"] = values["model"]["layers"] * depth
+                values["training"] = {key: _at_depth(value, depth, f"{name}: {key}") for key, value in values["training"].items()}
+            full = name.replace("{depth}", str(depth))
+            if not NAME.fullmatch(full):
+                raise InputError(
+                    f"experiment name {full!r}: must be task/name of lower-case letters, digits, - (and _ in the task)"
+                )
+            if full in expanded:
+                raise InputError(f"experiment {full!r} is defined twice")
+            expanded[full] = values
+    return expanded
+
+
+def _at_depth(value: Any, depth: int, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if depth not in value:
+        raise InputError(f"{where} has no value for depth {depth}")
+    return value[depth]
+
+
+def _override(entries: dict[str, dict[str, Any]], overrides: Mapping[str, Any], where: str) -> None:
+    for pattern, changes in overrides.items():
+        matched = [name for name in entries if fnmatchcase(name, pattern)]
+        if not matched:
+            raise InputError(f"{where}: {unknown(pattern, 'name', list(entries))}")
+        for name in matched:
+            _merge(entries[name], changes, f"{where}: {pattern}")
+
+
+def _merge(target: dict[str, Any], changes: Any, where: str) -> None:
+    if not isinstance(changes, Mapping):
+        raise InputError(f"{where}: must be a mapping of settings, not {changes!r}")
+    for key, value in changes.items():
+        if isinstance(target.get(key), dict):
+            _merge(target[key], value, f"{where}: {key}")
+        else:
+            target[key] = value
+
+
+def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Any:
+    task = values.get("task")
+    if not isinstance(task, str) or task not in tasks:
+        raise InputError(f"{name}: {unknown(task, 'task', list(tasks))}")
+    if name.split("/")[0] != task:
+        raise InputError(f"{name}: belongs to task {task}, so its name must begin with {task}/")
+    try:
+        return kind.from_dict({**values, "name": name, "task": tasks[task].to_dict()})
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Run:
+    run = _named(Run, name, values, tasks)
+    _check_schedule(name, run.training)
+    return run
+
+
+def _theory(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Theory:
+    theory = _named(Theory, name, values, tasks)
+    _check_schedule(name, theory)
+    return theory
+
+
+def _check_schedule(name: str, settings: Training | Theory) -> None:
+    """A cosine needs steps after its warm-up."""
+    end = settings.horizon or settings.steps
+    if settings.final_lr is not None and end <= settings.warmup:
+        last = "horizon" if settings.horizon else "steps"
+        raise InputError(
+            f"{name}: a cosine to final_lr {settings.final_lr} begins after the warm-up: warmup {settings.warmup} contradicts"
+            f" {last} {end}"
+        )
+
+
+def _interpolations(pairs: Mapping[str, str], runs: Mapping[str, Run]) -> dict[str, str]:
+    for second, first in pairs.items():
+        following, compressed = (_pick(runs, name, "run in interpolations") for name in (second, first))
+        if (following.task, following.model) != (compressed.task, compressed.model):
+            raise InputError(f"interpolations: {second} and {first} must have one task and one model, theirs differ")
+    return dict(pairs)

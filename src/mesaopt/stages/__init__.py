@@ -1,0 +1,1 @@
+"""A file per stage of the command line that computes."""

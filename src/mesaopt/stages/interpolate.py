@@ -1,0 +1,56 @@
+"""Compressed and averaged weights along a second training: is the average as good as the trained model at every step?"""
+
+import os
+import re
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.errors import InputError
+from mesaopt.models.products import ProductModel, average
+from mesaopt.models.weights import load_weights
+from mesaopt.stages.evaluate import loss_by_position, read_run
+from mesaopt.store.tables import write_table
+from mesaopt.training.loop import fixed_test_batches
+
+File = str | os.PathLike[str]
+
+
+def read_snapshots(path: File) -> dict[int, dict[str, Tensor]]:
+    """Weights by step, in order; raises `InputError` when a name is not of the form step-N/PARAMETER."""
+    steps: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_weights(path).items():
+        match = re.fullmatch(r"step-(\d+)/(.+)", key)
+        if match is None:
+            raise InputError(f"{path}: not the snapshots of a training: found {key!r}, expected step-N/PARAMETER")
+        steps.setdefault(int(match[1]), {})[match[2]] = tensor
+    return dict(sorted(steps.items()))
+
+
+def batch_losses(model: ProductModel, batches: Float[Tensor, "batches batch time_plus_1 n_obs"]) -> list[float]:
+    """Test loss as in training, the mean over t, sequences and test batches; and after it that of each batch alone."""
+    losses = [loss_by_position(model, batch).mean().item() for batch in batches]
+    return [sum(losses) / len(losses), *losses]
+
+
+def interpolate_run(extracted: File, snapshots: File, out: File) -> None:
+    """Write table `interpolation`: test loss at every snapshot of the second training for `trained` products, `compressed` ones
+    of the first training (the same at every step), and their `interpolation` half way; over all test batches and on each.
+
+    Each file has its spec.json beside it. Raises `InputError` when files are missing or the models differ in shape.
+    """
+    (first, _), (second, seed) = read_run(extracted), read_run(snapshots)
+    compressed = ProductModel.from_weights(load_weights(extracted), first.model, first.task.n_obs).compress()
+    batches = fixed_test_batches(second, [seed])[:, 0]
+    of_compressed = batch_losses(compressed, batches)
+    rows: list[tuple[str, int, int, float]] = []
+    for step, weights in read_snapshots(snapshots).items():
+        trained = ProductModel.from_weights(weights, second.model, second.task.n_obs)
+        losses = {
+            "trained": batch_losses(trained, batches),
+            "interpolation": batch_losses(average(compressed, trained), batches),
+            "compressed": of_compressed,
+        }
+        rows += [(name, batch, step, loss) for name, values in losses.items() for batch, loss in enumerate(values)]
+    write_table(pd.DataFrame(rows, columns=["predictor", "batch", "step", "test_loss"]), "interpolation", out)

@@ -1,0 +1,173 @@
+"""The stage `train`: one seed per single-threaded process on a CPU, all seeds stacked in one process on a GPU.
+
+Torch is imported by the processes that train, not by the one that waits for them.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mesaopt.errors import InputError
+from mesaopt.process.garbage import search_rarely
+from mesaopt.process.stopping import StopRequest
+from mesaopt.process.threads import one_thread
+from mesaopt.spec.run import Run
+
+#: read at the start of a process: freed memory is kept, or every step would page it in anew
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.05
+
+
+def train_stage(args: argparse.Namespace) -> None:
+    """Train the seeds of `args.weights`; see `python -m mesaopt train --help`.
+
+    Reads `spec` (JSON text), `weights` (paths .../seed-N/weights.safetensors), `checkpoints`, `threads` (a GPU needs one),
+    `device`, `backend` and `checkpoint_every`. Raises `InputError` in one line, or `SystemExit` where a process of the pack has
+    said why it failed.
+    """
+    run = Run.from_json(args.spec)
+    folders = seed_folders(args.weights)
+    if args.threads < 1 or args.checkpoint_every < 0:
+        raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
+    options = {"checkpoints": str(args.checkpoints), "checkpoint_every": args.checkpoint_every, "backend": args.backend}
+    options |= {"device": choose_device(args.device), "progress": "auto"}
+    if options["device"] == "cuda":
+        _train_here(run, folders, options)
+    else:
+        _train_processes(run, folders, options, args.threads)
+
+
+def seed_folders(weights: Sequence[Path]) -> dict[int, Path]:
+    """Folder by seed, from paths that end in seed-N/weights.safetensors; raises `InputError` for any other."""
+    folders: dict[int, Path] = {}
+    for path in weights:
+        prefix, _, number = path.parent.name.partition("-")
+        if path.name != "weights.safetensors" or prefix != "seed" or not number.isdecimal():
+            raise InputError(f"--weights {path}: must end in seed-N/weights.safetensors")
+        if int(number) in folders:
+            raise InputError(f"--weights {path}: seed {number} is given twice")
+        folders[int(number)] = path.parent
+    return folders
+
+
+def choose_device(name: str) -> str:
+    """`cpu` or `cuda`; `auto` takes a GPU where there is one. Raises `InputError` when a GPU is asked for in vain."""
+    if name == "cpu" or (name == "auto" and not Path("/dev/nvidiactl").exists()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise InputError("--device cuda: no GPU that this PyTorch can use; take cpu or auto")
+    return "cpu"
+
+
+def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any]) -> None:
+    import torch
+
+    from mesaopt.training.loop import Options, train
+
+    torch.set_num_threads(1)
+    train(run, folders, Options(**(dict(options) | {"checkpoints": Path(options["checkpoints"])})))
+
+
+def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int) -> None:
+    """Every seed in a process of its own, at most `threads` at a time.
+
+    When one fails the others stop with a checkpoint: their job has failed, and started again it goes on where they were. For the
+    same reason a finished seed keeps its checkpoint until the whole pack has finished.
+    """
+    waiting = list(folders)
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    options["keep_checkpoint"] = len(folders) > 1
+    with StopRequest() as stop:
+        try:
+            while waiting or running:
+                while waiting and len(running) < threads:
+                    seed = waiting.pop(0)
+                    running[seed] = _start(run, {seed: folders[seed]}, options, draws=not running)
+                time.sleep(_POLL_SECONDS)
+                if stop.signal is not None:
+                    stop.leave()
+                for seed in [seed for seed, process in running.items() if process.poll() is not None]:
+                    _require_success(run, seed, running.pop(seed).returncode)
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+    for seed in folders if options["keep_checkpoint"] else ():
+        _forget_checkpoint(Path(options["checkpoints"]) / run.name / f"seed-{seed}")
+
+
+def _start(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any], draws: bool) -> subprocess.Popen[bytes]:
+    """Start the process of one seed; on a terminal only one of those that run at a time `draws` a bar."""
+    content = {
+        "spec": run.to_dict(),
+        "folders": {seed: str(folder) for seed, folder in folders.items()},
+        "options": {**options, "progress": "auto" if draws or not sys.stderr.isatty() else "none"},
+    }
+    sources = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": path}
+    one_thread(environment)
+    command = [sys.executable, "-m", "mesaopt.stages.train", json.dumps(content)]
+    return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent())
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What a child does first, so that `kill -9` of this process leaves no trainer behind (on Linux)."""
+    if sys.platform != "linux":
+        return None
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+
+    return prepare
+
+
+def _require_success(run: Run, seed: int, status: int) -> None:
+    if status < 0:
+        name = signal.Signals(-status).name
+        raise InputError(f"{run.name} seed {seed}: its process was ended by {name} (out of memory?); run again to go on")
+    if status > 0:
+        raise SystemExit(status)
+
+
+def _forget_checkpoint(home: Path) -> None:
+    (home / "checkpoint").unlink(missing_ok=True)
+    for folder in (home, home.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def main(text: str) -> int:
+    """Process of one seed: train as the JSON `text` says; returns the exit status."""
+    content = json.loads(text)
+    try:
+        folders = {int(seed): Path(folder) for seed, folder in content["folders"].items()}
+        _train_here(Run.from_dict(content["spec"]), folders, content["options"])
+    except InputError as error:
+        print(f"mesaopt: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    search_rarely()
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""What lies on disk beside code: tables, digests, provenance, the environment and its drift."""

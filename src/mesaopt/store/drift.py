@@ -1,0 +1,146 @@
+"""Is this the declared environment? Compares what runs with environment.yml, requirements.txt, constraints.txt and conda pins.
+
+Versions are compared; platform, BLAS, CUDA and threads are recorded.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from mesaopt.errors import InputError
+from mesaopt.store.environment import PIP_NAMES, conda_pins, pip_pins, plain, running, satisfies
+from mesaopt.store.provenance import cpu_model
+from mesaopt.store.tables import write_table
+
+#: explicit list of packages with hashes, from which Snakemake makes the conda environment where it is there
+PIN_FILE = "environment.linux-64.pin.txt"
+DRIFT, DECLARED, RECORDED = "drift", "as declared", "recorded"
+_PINNED = r"\S+/([\w.-]+)-([\w.!+]+)-([\w.+]+)\.(?:conda|tar\.bz2)#(?:sha256:)?([0-9a-f]{32,64})"
+Row = dict[str, str]
+
+
+def environment_stage(project: Path, out: Path) -> None:
+    """Write the `environment` table and print it; raises `InputError` that names every drift, after the table is written."""
+    table = compare(project)
+    write_table(table, "environment", out)
+    shown = table[table["state"] != DECLARED]
+    print(shown.to_string(index=False, justify="left"))
+    drifts = [f"{row['item']} {row['running']} ({row['declared_in']}: {row['declared']})" for row in _rows(table, DRIFT)]
+    print(f"{sum(table['state'] == DECLARED)} packages as declared, {len(drifts)} not; all in {out}")
+    if drifts:
+        raise InputError(f"not the declared environment: {'; '.join(drifts)}")
+
+
+def compare(project: Path) -> pd.DataFrame:
+    """Table `environment`: a row per declared package and file, contradictions between the files, facts of the machine."""
+    conda, pip, constraints = conda_pins(project), pip_pins(project, "requirements.txt"), pip_pins(project, "constraints.txt")
+    for name, pins in (("environment.yml", conda), ("requirements.txt", pip), ("constraints.txt", constraints)):
+        if not pins:
+            raise InputError(f"{project / name}: no pinned packages found")
+    rows = [*_against_what_runs("environment.yml", conda), *_against_what_runs("requirements.txt", pip)]
+    installed = {name: version for name, version in constraints.items() if running(name) is not None}
+    rows += _against_what_runs("constraints.txt", installed)
+    rows += _against_each_other(conda, pip, constraints)
+    rows += [*_pin_file(project / PIN_FILE, conda), *_facts()]
+    return pd.DataFrame(rows)
+
+
+def _rows(table: pd.DataFrame, state: str) -> list[Row]:
+    return [{str(key): str(value) for key, value in row.items()} for row in table[table["state"] == state].to_dict("records")]
+
+
+def _row(item: str, declared: str, declared_in: str, found: str, state: str | bool, source: str = "") -> Row:
+    """`state` true or false: as declared or a drift."""
+    state = {True: DECLARED, False: DRIFT}[state] if isinstance(state, bool) else state
+    return {"item": item, "declared": declared, "declared_in": declared_in, "running": found, "source": source, "state": state}
+
+
+def _against_what_runs(file: str, pins: Mapping[str, str]) -> Iterator[Row]:
+    for name, declared in pins.items():
+        version = running(name)
+        yield _row(name, declared, file, version or "missing", satisfies(version, declared), _source(name))
+
+
+def _against_each_other(conda: Mapping[str, str], pip: Mapping[str, str], constraints: Mapping[str, str]) -> Iterator[Row]:
+    """A pin that was changed in one file alone."""
+    for name in sorted((conda.keys() | pip.keys()) - {"python"}):
+        for file, pins in (("requirements.txt", pip), ("constraints.txt", constraints)):
+            if pins.get(name) != conda.get(name):
+                found = f"{pins.get(name, 'missing')} in {file}"
+                yield _row(name, conda.get(name, "missing"), "environment.yml", found, DRIFT)
+
+
+def _pin_file(path: Path, conda: Mapping[str, str]) -> Iterator[Row]:
+    """Where there is a pin file: every line has its hash, the declared versions are in it, and it is what conda installed."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "://" in line]
+    pinned = {}
+    for line in lines:
+        match = re.fullmatch(
+            r"\S+/([\w.-]+)-([\w.!+]+)-([\w.+]+)\.(?:conda|tar\.bz2)#(?:sha256:)?([0-9a-f]{32,64})", line.strip()
+        )
+        if match is None:
+            yield _row(line.strip().rpartition("/")[2], "a package with its hash", path.name, "unreadable or without hash", DRIFT)
+            continue
+        name, version, build, digest = match.groups()
+        pinned[name] = version
+        yield from _against_what_conda_installed(path.name, f"{name}-{version}-{build}", digest)
+    names = {plain(name): version for name, version in pinned.items()}
+    names |= {PIP_NAMES[name]: version for name, version in pinned.items() if name in PIP_NAMES}
+    for name, declared in conda.items():
+        found = names.get(name)
+        yield _row(name, declared, "environment.yml", f"{found or 'missing'} in {path.name}", satisfies(found, declared))
+
+
+def _against_what_conda_installed(file: str, package: str, digest: str) -> Iterator[Row]:
+    installed = Path(sys.prefix, "conda-meta")
+    if not installed.is_dir():
+        return
+    try:
+        record = json.loads((installed / f"{package}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        yield _row(package, digest, file, "missing", DRIFT)
+        return
+    hashes = {record.get("md5"), record.get("sha256")} - {None}
+    yield _row(package, digest, file, ", ".join(sorted(hashes)), digest in hashes, str(record.get("channel", "")))
+
+
+def _source(name: str) -> str:
+    """What installed a package: conda's channel where conda did, otherwise the installer's name and where it took it from."""
+    for record in Path(sys.prefix, "conda-meta").glob(f"{name}-[0-9]*.json"):
+        return str(json.loads(record.read_text(encoding="utf-8")).get("channel", "conda"))
+    try:
+        package = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    origin = json.loads(package.read_text("direct_url.json") or "{}").get("url", "package index")
+    return f"{(package.read_text('INSTALLER') or 'unknown').strip()}: {origin}"
+
+
+def _facts() -> list[Row]:
+    import numpy as np
+    import torch
+
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    torch_blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    facts = {
+        "python build": f"{platform.python_implementation()} {sys.version.split(' (', 1)[0]}, {platform.python_compiler()}",
+        "platform": platform.platform(),
+        "processor": cpu_model(),
+        "cores": str(os.cpu_count()),
+        "threads of a job": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "BLAS of numpy": f"{blas['name']} {blas['version']}",
+        "BLAS of torch": torch_blas.group(1) if torch_blas else "unknown",
+        "CUDA of torch": torch.version.cuda or "none",
+        "GPU": gpu,
+    }
+    return [_row(item, "", "", found, RECORDED) for item, found in facts.items()]

@@ -1,0 +1,74 @@
+"""The declared environment, what runs of it, and its fingerprint, which travels with every result.
+
+Light on purpose: `provenance` asks on behalf of every stage. The comparison itself is in `drift`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+#: the folder of the Snakefile, when the package runs from its source tree
+PROJECT = Path(__file__).resolve().parents[3]
+#: names that conda knows under another name than the Python package index
+PIP_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+
+
+def plain(name: str) -> str:
+    """A package's name as the Python package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def conda_pins(project: Path = PROJECT) -> dict[str, str]:
+    """Name (that of the Python package index) -> version of what environment.yml declares, Python included; empty without it."""
+    pins = _matches(project / "environment.yml", r"^ *- *([\w.-]+) *={1,2} *([\w.]+)")
+    return {plain(PIP_NAMES.get(name, name)): version for name, version in pins}
+
+
+def pip_pins(project: Path, name: str) -> dict[str, str]:
+    """Name -> version of every exact pin in a requirements file; empty without it."""
+    return {plain(package): version for package, version in _matches(project / name, r"^([\w.-]+) *== *([\w.+]+)")}
+
+
+def _matches(path: Path, pattern: str) -> list[tuple[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return re.findall(pattern, text, flags=re.MULTILINE)
+
+
+def running(name: str) -> str | None:
+    """The version of a package that runs, None where there is none."""
+    if name == "python":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def satisfies(version: str | None, declared: str) -> bool:
+    """Whether a version is the declared one, or one of its builds (2.13.0+cpu is 2.13.0) or patches (3.11.14 is 3.11)."""
+    public = (version or "").partition("+")[0]
+    return public == declared.partition("+")[0] or public.startswith(declared + ".")
+
+
+def versions(project: Path = PROJECT) -> dict[str, str]:
+    """What runs of the declared packages: the declared version where that is satisfied, else the one that runs."""
+    found = {}
+    for name, declared in conda_pins(project).items():
+        version = running(name)
+        if version is not None:
+            found[name] = declared if satisfies(version, declared) else version.partition("+")[0]
+    return found
+
+
+def fingerprint(found: Mapping[str, str]) -> str | None:
+    """Twelve hex digits that are equal where the versions of all declared packages are; None where none are declared."""
+    if not found:
+        return None
+    return hashlib.sha256(json.dumps(dict(found), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,205 @@
+"""Every Parquet table of the project: columns, types, units; checked writing and reading.
+
+Writing is atomic (a table is there whole or not at all) and deterministic (same rows, same bytes).
+Nothing is written that `read_table` would refuse.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mesaopt.errors import InputError
+from mesaopt.store.digests import require_intact, write_digest
+
+#: table -> column -> type; columns of `sequences` that hold the state are added per width (`s_0` ... `s_{n-1}`).
+TABLES: dict[str, dict[str, str]] = {
+    # one row per (sequence, t), t = 1..T+1; split is evaluation, probe_fit or probe_score; s_i are the observed channels
+    "sequences": {"split": "string", "sequence": "int32", "t": "int32"},
+    # the matrices that produced each sequence: h_{t+1} = W h_t, s_t = C h_t; one row per entry
+    "systems": {"split": "string", "sequence": "int32", "matrix": "string", "row": "int32", "col": "int32", "value": "float32"},
+    # training: train_loss on the batch of the step before, test_loss on the fixed test batches; both mean over t of half the
+    # squared error summed over channels. The first row is step 0.
+    "history": {"step": "int32", "train_loss": "float64", "test_loss": "float64"},
+    # next-token loss by position: half the squared error summed over channels, mean over sequences; batch 0: the evaluation
+    # sequences of the seed, 1 to 5: test batches that all seeds share
+    "loss": {"predictor": "string", "batch": "int32", "t": "int32", "mse": "float64"},
+    # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k)
+    "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
+    # products of one head: QK = W_K^T W_Q (row: key channel, col: query channel), OV = W_O W_V (row: output, col: input channel)
+    "weights": {"layer": "int32", "head": "int32", "product": "string", "row": "int32", "col": "int32", "value": "float32"},
+    # structure of the products: statistic by name (see extract.py), per layer, head and product; model is trained or untrained
+    "structure": {
+        "model": "string",
+        "layer": "int32",
+        "head": "int32",
+        "product": "string",
+        "statistic": "string",
+        "value": "float64",
+    },
+    # test loss along a second training run: predictor is trained, interpolation or compressed; batch 0: mean over the training's
+    # test batches, 1, 2, ...: each of them
+    "interpolation": {"predictor": "string", "batch": "int32", "step": "int32", "test_loss": "float64"},
+    # linear probes: layer 0 is the input; model is trained or untrained; split is in_sample or held_out; batch as in `loss`;
+    # mse in the unit of `loss`; r2 mean over channels
+    "probes": {
+        "model": "string",
+        "split": "string",
+        "batch": "int32",
+        "target": "string",
+        "layer": "int32",
+        "t": "int32",
+        "mse": "float64",
+        "r2": "float64",
+    },
+    # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
+    "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
+    # declared packages and facts of the machine; state: as declared, drift (of a version from its pin), or recorded
+    "environment": dict.fromkeys(("item", "declared", "declared_in", "running", "source", "state"), "string"),
+    # every drawn value of a figure, and its controls: curves of y over x, or values in cells (matrices: x = column, y = row)
+    "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
+    # a claim of config/claims.yaml per row: the estimate over `seeds` training seeds and its 95 % interval, where it must lie,
+    # what is published, the p-value of the decision alone and in the family of all claims, both verdicts, and why there is none
+    "agreement": dict.fromkeys(("claim", "topic", "sentence", "source", "figures", "statistic"), "string")
+    | {"seeds": "int32"}
+    | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family"), "float64")
+    | dict.fromkeys(("verdict", "verdict_family", "reason"), "string"),
+    # a published curve per row: of its `points` at the same x as ours, the share within the tolerance; the largest gap (ours by
+    # published, minus 1), its x, and the standard deviation over our seeds there, as a part of our value
+    "curves": dict.fromkeys(("figure", "panel", "series", "published"), "string")
+    | {"seeds": "int32", "points": "int32"}
+    | dict.fromkeys(("within", "largest_gap", "at", "deviation"), "float64"),
+    # a curve per row: its standard deviation over test batches with the seed held fixed, over seeds with the batches held fixed,
+    # and over seeds as drawn (drawn_on: own sequences, or mean of own batches), as parts of its value and means over `points` x;
+    # ratio and drawn_ratio: the last two by the first (agreement/spread.py)
+    "spread": dict.fromkeys(("figure", "panel", "series", "drawn_on"), "string")
+    | dict.fromkeys(("seeds", "batches", "points"), "int32")
+    | dict.fromkeys(("over_batches", "over_seeds", "drawn", "ratio", "drawn_ratio"), "float64"),
+}
+
+#: tables that may have no rows: no figure need be there batch by batch
+_MAY_BE_EMPTY = {"spread"}
+
+#: columns that may be empty: the first row of a history has no training loss, curve panels have no `value`; what was not run has
+#: no estimate, a bound may have one side, not everything is published; a single seed has no deviation
+_OPTIONAL = {
+    ("history", "train_loss"),
+    ("figure", "value"),
+    *(("agreement", name) for name, kind in TABLES["agreement"].items() if kind == "float64"),
+    ("curves", "deviation"),
+    *(("spread", name) for name, kind in TABLES["spread"].items() if kind == "float64"),
+}
+
+
+def _columns(table: str, names: Sequence[str]) -> dict[str, str]:
+    columns = dict(TABLES[table])
+    if table == "sequences":
+        columns |= {name: "float32" for name in names if name.startswith("s_") and name[2:].isdigit()}
+    return columns
+
+
+def check_table(frame: pd.DataFrame, table: str, where: str) -> None:
+    """Raise `InputError` unless `frame` has exactly the columns of `table` and no NaN, infinity or missing entry."""
+    expected = _columns(table, list(frame.columns))
+    if set(frame.columns) != set(expected) or (table == "sequences" and len(expected) == len(TABLES[table])):
+        raise InputError(
+            f"{where}: not a {table} table: columns {', '.join(map(str, frame.columns))}; expected {', '.join(expected)}"
+        )
+    if frame.empty and table not in _MAY_BE_EMPTY:
+        raise InputError(f"{where}: the {table} table has no rows")
+    for name, kind in expected.items():
+        column = frame[name]
+        if kind == "string":
+            bad = bool(column.isna().any())
+        elif not pd.api.types.is_numeric_dtype(column):
+            raise InputError(f"{where}: column {name} of a {table} table must be {kind}, not {column.dtype}")
+        elif (table, name) in _OPTIONAL:
+            bad = bool(np.isinf(column.to_numpy(dtype="float64", na_value=np.nan)).any())
+        else:
+            bad = not bool(np.isfinite(column.to_numpy(dtype="float64", na_value=np.nan)).all())
+        if bad:
+            raise InputError(f"{where}: column {name} of the {table} table has missing or non-finite values")
+
+
+def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -> None:
+    """Write `frame` as Parquet at `path`, checked and atomically; columns in the declared order and types.
+
+    Raises `InputError` when the frame is not such a table or the disk refuses.
+    """
+    path = Path(path)
+    check_table(frame, table, str(path))
+    expected = _columns(table, list(frame.columns))
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in expected.items()])
+    content = pa.Table.from_pandas(frame[list(expected)], schema=schema, preserve_index=False).replace_schema_metadata(None)
+    # measured numbers repeat no value, but their first bytes
+    streams = [name for name, kind in expected.items() if kind.startswith("float")]
+    others = [name for name in expected if name not in streams]
+    with atomic_path(path) as temporary:
+        pq.write_table(content, temporary, compression="zstd", use_dictionary=others, use_byte_stream_split=streams)
+
+
+def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A Parquet file of any kind, in this thread alone. Raises `OSError` or `pyarrow.ArrowException`.
+
+    Arrow's own readers start threads, more than a job was given, and a process that ends while one of them starts is aborted.
+    """
+    content = pa.BufferReader(Path(path).read_bytes())
+    return pq.ParquetFile(content).read(use_threads=False).to_pandas(use_threads=False)
+
+
+def read_table(path: str | os.PathLike[str], table: str) -> pd.DataFrame:
+    """Read and check a table; raises `InputError` in one line when it is missing, damaged or of another kind."""
+    require_intact(Path(path))
+    try:
+        frame = read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a {table} table") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable Parquet file ({reason}); delete it and run again") from None
+    check_table(frame, table, str(path))
+    return frame
+
+
+class atomic_path:
+    """Context manager: a temporary path beside `path` that replaces it only if the block succeeds.
+
+    Raises `InputError` in one line when the file system refuses (full, read-only, no permission).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from None
+            return
+        try:
+            # files go by the umask like any other; data reaches the disk before the name does
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(self.temporary, 0o666 & ~umask)
+            with open(self.temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            write_digest(self.path, self.temporary)
+            os.replace(self.temporary, self.path)
+        except OSError as problem:
+            self.temporary.unlink(missing_ok=True)
+            raise InputError(f"{self.path}: cannot be written ({problem.strerror})") from None

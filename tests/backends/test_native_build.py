@@ -1,0 +1,88 @@
+"""Compiling the native kernel: where there is a compiler and where not, once for all jobs, for every instruction set."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from native_models import lsa, run
+
+from mesaopt.backends.native import build
+from mesaopt.backends.native.backend import available
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+
+def test_available_here():
+    assert available(run(lsa())) is None
+
+
+@pytest.mark.parametrize(("cxx", "reason"), [("no-such-compiler", "not found"), ("false", "cannot compile")])
+def test_without_a_working_compiler_there_is_a_reason(monkeypatch, tmp_path, cxx, reason):
+    monkeypatch.setenv("CXX", cxx)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert reason in (available(run(lsa(d_head=3))) or "")
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_unwritable_cache_is_a_reason(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "cannot build or load" in (available(run(lsa(d_head=3))) or "")
+
+
+def test_jobs_that_build_at_once_build_once(tmp_path):
+    log, fake = tmp_path / "log", tmp_path / "compiler"
+    fake.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) echo 1;; *) echo x >> {log}; sleep 0.5; exec {build.compiler()} "$@";; esac\n'
+    )
+    fake.chmod(0o755)
+    code = (
+        "from mesaopt.backends.native.build import Shape, kernel_library; kernel_library(Shape(1, 1, 1, 1, False)).mesaopt_loss"
+    )
+    source = str(Path(build.__file__).parents[3])
+    environment = {"CXX": str(fake), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": source, "PATH": "/usr/bin:/bin"}
+    jobs = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    assert log.read_text() == "x\n"
+    assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
+
+
+def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
+    source = tmp_path / "kernel.cpp"
+    source.write_text("one")
+    command = [build.compiler(), "-O3", str(source)]
+    keys = [build._key(command), build._key([build.compiler(), "-O2", str(source)])]
+    monkeypatch.setattr(build, "_version", lambda path: "another")
+    keys.append(build._key(command))
+    source.write_text("another")
+    keys.append(build._key(command))
+    assert len(set(keys)) == 4
+
+
+#: a compiler for another processor: Debian's package g++-aarch64-linux-gnu, which .ci/run installs
+ABROAD = "aarch64-linux-gnu-g++"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
+@pytest.mark.parametrize(
+    ("source", "sizes"),
+    [
+        ("kernel.cpp", build.Shape(7, 3, 8, 2, raw=True).definitions()),
+        ("kernel.cpp", build.Shape(7, 8, 8, 2, raw=False, merged=True).definitions()),
+        ("sequences.cpp", ("-DN=3",)),
+    ],
+    ids=["heads", "merged", "sequences"],
+)
+@pytest.mark.parametrize("target", ["-march=x86-64", "-march=x86-64-v3", "-march=x86-64-v4", ABROAD])
+def test_compiles_for_every_instruction_set(target, source, sizes, tmp_path):
+    """SSE, AVX2, AVX-512 and NEON: more than this machine can run."""
+    if target == ABROAD and not (shutil.which(ABROAD) or os.environ.get("CI")):
+        pytest.skip(f"compiling for another processor needs {ABROAD}")
+    compiler = [ABROAD] if target == ABROAD else [build.compiler(), target]
+    flags = [flag for flag in build.FLAGS if flag not in ("-O3", "-shared")]
+    command = [*compiler, *flags, "-O1", "-Werror", *sizes, "-c", str(build.FOLDER / source)]
+    subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], check=True)

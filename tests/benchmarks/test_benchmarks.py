@@ -1,0 +1,154 @@
+"""What `make bench` compares is the same training: the naive loop and JAX compute what the project's model computes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import growth  # noqa: E402
+from models import NAMES, make_run, operations  # noqa: E402
+from naive_training import NaiveModel, naive_loss  # noqa: E402
+from speed_figure import draw  # noqa: E402
+from speed_table import gpu_table, replace_table, speed_table  # noqa: E402
+from workflow_folder import copy_workflow, planned  # noqa: E402
+
+from mesaopt.backends.choose import TorchBackend  # noqa: E402
+from mesaopt.data.sequences import training_batch  # noqa: E402
+from mesaopt.models.transformer import Transformer, initialise  # noqa: E402
+from mesaopt.training.loop import tokens_targets  # noqa: E402
+
+JAX = BENCHMARKS.parent / "build/jax-venv/bin/python"
+#: what the provenance of every measurement says
+FACTS = {"cpu": "a processor", "commit": "0123456789abcdef", "finished": "2026-01-01", "rounds": 2, "seconds": 1.0}
+
+
+def naive_twin(model: Transformer) -> NaiveModel:
+    """The naive model with the weights of the project's."""
+    naive, spec = NaiveModel(model.model, model.n_obs), model.model
+    with torch.no_grad():
+        for layer, ours in enumerate(model.layers):
+            for head in range(spec.n_heads):
+                for part, name in enumerate(("W_Q", "W_K", "W_V", "W_O")):
+                    naive.weights[4 * (layer * spec.n_heads + head) + part].copy_(getattr(ours, name)[0, head])
+        if spec.tokens == "raw":
+            naive.embedding.copy_(model.embedding[0])
+            naive.unembedding.copy_(model.unembedding[0])
+    return naive
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_naive_loop_has_the_same_loss_and_gradients(name):
+    """Norm-relative 1e-5 in float32, with weights that make every layer count."""
+    run = make_run(name, batch=4)
+    model = initialise(run.model, run.task.n_obs, [1])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        for layer in model.layers:
+            if layer.kind == "mesa":
+                layer.lam.fill_(1.0)  # where the naive model starts
+    observations = training_batch(run.task, [1], 4, "train", 0)
+    losses = TorchBackend().loss_and_gradients(model, *tokens_targets(run, observations))
+    naive = naive_twin(model)
+    loss = naive_loss(naive, observations[0])
+    loss.backward()
+    assert loss.item() == pytest.approx(losses.item(), rel=1e-5)
+    for part, name_of in enumerate(("W_Q", "W_K", "W_V", "W_O")):
+        ours = getattr(model.layers[0], name_of).grad[0, 0]
+        assert (naive.weights[part].grad - ours).norm() <= 1e-5 * ours.norm(), name_of
+
+
+@pytest.mark.skipif(not JAX.exists(), reason="benchmarks/requirements-jax.txt is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_jax_has_the_same_loss_and_gradients(name, tmp_path):
+    file = tmp_path / "check.npz"
+    subprocess.run([sys.executable, BENCHMARKS / "worker.py", "--check", file, make_run(name).to_json()], check=True)
+    found = subprocess.run([JAX, BENCHMARKS / "jax_training.py", "--check", file], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout)["error"] < 1e-4
+
+
+def test_operations_of_six_linear_layers():
+    """By hand: 256 sequences, 6 layers, 4 heads; per head 4 products of 50 x 40 x 20 and 2 of 1275 pairs x 20; three passes."""
+    assert operations(make_run("LSA-6")) == 2 * 3 * 256 * 6 * 4 * (4 * 50 * 40 * 20 + 2 * 1275 * 20)
+    with pytest.raises(ValueError, match="linear"):
+        operations(make_run("Softmax-7"))
+
+
+def test_ratios_of_the_table_are_taken_within_a_round():
+    speeds = {"naive": (1.0, 10.0), "native": (3.0, 40.0), "jax": (2.0, 10.0)}
+    columns = {"kind": "speed", "model": "LSA-6", "processes": 2, "megabytes": 100.0, "data_share": None}
+    rows = [columns | {"variant": v, "round": i, "steps_per_second": s} for v, both in speeds.items() for i, s in enumerate(both)]
+    facts = {"cores": 2, "operations_lsa6": 1.0, "peak_operations_per_second": [6.0, 50.0], "load_before": 0.0}
+    table = speed_table(pd.DataFrame(rows), FACTS | facts)
+    assert "| LSA-6 | native, 2 processes | 21.5 (3.0 to 40.0) | 3.5 | 2.8 | 100 | - |" in table
+    assert "65 % (50 to 80)" in table
+
+
+def test_the_gpu_table_says_what_capturing_is_worth():
+    columns = {"model": "LSA-6", "megabytes": 100.0, "data_share": 0.5, "processes": None}
+    speeds = {
+        ("eager", 1): (10.0, 20.0),
+        ("captured", 1): (30.0, 80.0),
+        ("eager", 5): (50.0, 50.0),
+        ("captured", 5): (100.0, 100.0),
+    }
+    rows = [
+        columns | {"variant": variant, "seeds": seeds, "round": number, "steps_per_second": speed}
+        for (variant, seeds), both in speeds.items()
+        for number, speed in enumerate(both)
+    ]
+    rows += [columns | {"variant": "native", "seeds": 1, "round": 0, "steps_per_second": 70.0, "processes": 4}]
+    table = gpu_table(pd.DataFrame(rows), FACTS | {"cores": 4, "device": "a GPU", "torch": "2"})
+    assert "| LSA-6 | 1 | 15 | 55 (30 to 80) | 3.5 | 50 % | 100 | 70 |" in table
+    assert "| LSA-6 | 5 | 50 | 100 (100 to 100) | 2.0 | 50 % | 100 | 70 |" in table
+    assert table.endswith(
+        "a GPU, PyTorch 2. Batch 256, T 50; 2 rounds of 1 s; 4 cores of a processor, commit 0123456789, 2026-01-01."
+    )
+
+
+@pytest.mark.parametrize("mark", ["speed", "gpu"])
+def test_the_readme_takes_a_table(mark):
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    changed = replace_table(readme, "| a | new | table |", mark)
+    assert "-->\n| a | new | table |\n<!-- end" in changed
+    assert changed.split(f"<!-- {mark}")[0] == readme.split(f"<!-- {mark}")[0]
+    assert changed.split(f"<!-- end of {mark}")[1] == readme.split(f"<!-- end of {mark}")[1]
+
+
+@pytest.mark.parametrize("growth", [True, False])
+def test_the_figure_is_drawn_with_and_without_growth(growth, tmp_path):
+    row = {"kind": "speed", "model": "LSA-6", "processes": 2, "round": 0, "megabytes": 300.0, "steps_per_second": 10.0}
+    rows = [row | {"variant": variant} for variant in ("naive", "torch", "native")]
+    sizes = [(sweep, value) for sweep in ("time", "depth", "n_state", "seeds") for value in (1, 2, 4)]
+    grown = [row | {"kind": "growth", "variant": "torch", "sweep": sweep, "value": value} for sweep, value in sizes]
+    for name in ("first.pdf", "second.pdf", "other.png"):
+        draw(pd.DataFrame(rows + grown if growth else rows), "small print", tmp_path / name)
+    assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
+    assert (tmp_path / "first.pdf").read_bytes().startswith(b"%PDF") and (tmp_path / "other.png").stat().st_size > 10_000
+
+
+def test_growth_measures_every_point_once_in_every_round(monkeypatch):
+    jobs = []
+    report = {"seconds_per_step": 0.5, "data_seconds": 0.1, "megabytes": 9.0}
+    monkeypatch.setattr(growth, "together", lambda command, job, environment: jobs.append(job[0]) or [report])
+    rows = pd.DataFrame(growth.measure_growth({}, 1.0, rounds=2))
+    points = rows.groupby(["sweep", "value", "variant"])["round"]
+    assert (points.count() == 2).all() and (points.nunique() == 2).all() and rows["round"].is_monotonic_increasing
+    assert set(rows["sweep"]) == {"time", "depth", "n_state", "seeds"} and (rows["steps_per_second"] == 2.0).all()
+    assert [job["seeds"] for job in jobs if job["seeds"] > 1] == [2, 4, 8] * 2
+
+
+def test_the_figure_measures_only_when_there_is_no_table(tmp_path):
+    folder = copy_workflow(tmp_path / "clone")
+    assert planned(folder, "figures/speed.pdf") == {"measure_speed": 1, "draw_speed": 1}
+    (folder / "results/benchmarks").mkdir(parents=True)
+    for suffix in ("parquet", "json"):
+        (folder / f"results/benchmarks/speed.{suffix}").write_text("")
+    assert planned(folder, "figures/speed.pdf", "--rerun-triggers", "mtime") == {"draw_speed": 1}

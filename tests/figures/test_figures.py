@@ -1,0 +1,252 @@
+"""Pictures from tables: what is drawn, how it may be styled, and that the same input gives the same file."""
+
+import functools
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from figure_inputs import SEEDS, write_results
+from matplotlib.colors import to_rgba
+
+from mesaopt.errors import InputError
+from mesaopt.figures import style
+from mesaopt.figures.collect import collect
+from mesaopt.figures.draw import compose, draw, small_print
+from mesaopt.figures.options import Style
+from mesaopt.figures.records import read_json
+from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.store.tables import read_table, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A folder with table and provenance of every figure."""
+    folder = tmp_path_factory.mktemp("figures")
+    results = write_results(folder)
+    for name in FIGURES:
+        collect(name, results, SEEDS, folder / f"{name}.parquet", folder / f"{name}.json")
+    return folder
+
+
+def page(tables, name, rows=None, **options):
+    """The figure as a matplotlib figure, and its axes by panel title."""
+    if rows is None:
+        return _page_of_file(tables, name, tuple(options.items()))
+    chosen = Style.from_dict(options)
+    with mpl.rc_context(style.settings(chosen)):
+        made = compose(figure(name), rows, read_json(tables / f"{name}.json"), chosen)
+    return made, {axes.get_title(): axes for axes in made.axes}
+
+
+@functools.cache
+def _page_of_file(tables, name, options):
+    return page(tables, name, read_table(tables / f"{name}.parquet", "figure"), **dict(options))
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("fig2", "png"), ("fig1", "svg"), ("fig13", "pdf")])
+def test_every_format_is_written_the_same_twice(tables, tmp_path, name, kind):
+    for copy in ("a", "b"):
+        draw(name, tables / f"{name}.parquet", tables / f"{name}.json", {"dpi": 50}, tmp_path / f"{copy}.{kind}")
+    content = (tmp_path / f"a.{kind}").read_bytes()
+    assert content == (tmp_path / f"b.{kind}").read_bytes()
+    assert content.startswith({"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}[kind])
+    if kind == "pdf":  # fonts are embedded, as TrueType
+        assert b"/FontFile2" in content and b"/Type3" not in content
+
+
+def test_lines_are_means_and_bands_standard_deviations(tables):
+    _, axes = page(tables, "fig2")
+    panel = axes["Prediction, one layer"]
+    rows = read_table(tables / "fig2.parquet", "figure").query("panel == 'mse_1' and series == 'LSA-1'")
+    by_seed = rows.pivot(index="x", columns="seed", values="y")
+    mean, deviation = by_seed.to_numpy().mean(axis=1), by_seed.to_numpy().std(axis=1, ddof=1)
+    np.testing.assert_allclose(lines(panel)["LSA-1"].get_ydata(), mean)
+    band = panel.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx((mean + deviation).max()) and band.min() == pytest.approx((mean - deviation).min())
+    assert not page(tables, "fig2", band=False)[1]["Prediction, one layer"].collections
+
+
+def test_one_seed_draws_no_band(tables):
+    rows = read_table(tables / "fig2.parquet", "figure").query("seed == 1")
+    panel = page(tables, "fig2", rows)[1]["Prediction, one layer"]
+    assert set(lines(panel)) == {"LSA-1", "GD-1"} and not panel.collections
+
+
+def test_series_of_the_panels(tables):
+    _, axes = page(tables, "v2/fig4")
+    assert list(lines(axes["Training, one layer"])) == ["LSA-1", "Interpolation-1", "Proposition 1", "Mesa-1"]
+    assert list(lines(axes["Training, 6 layers"])) == ["LSA-6", "Interpolation-6", "CompressedAlg-6", "Mesa-1"]
+    assert list(lines(axes["Prediction, by depth"])) == ["LSA-1", "LSA-2", "LSA-4", "LSA-6", "Proposition 2", "Mesa-1"]
+    assert list(lines(axes["Target probe"])) == ["input", "1", "2", "3", "4", "5", "6"]
+    assert axes["Target probe"].get_yscale() == axes["Preconditioning probe"].get_yscale() == "log"
+
+
+@pytest.mark.parametrize(("last", "shown"), [(500, 500), (1200, 1200), (1300, 1300), (3500, 1300)])
+def test_published_range_only_where_the_data_reach_it(tables, last, shown):
+    rows = read_table(tables / "fig2.parquet", "figure")
+    rows.loc[rows["panel"] == "training_loss_1", "x"] *= last / 500
+    assert page(tables, "fig2", rows)[1]["Training, one layer"].get_xlim() == pytest.approx((0, shown))
+
+
+def test_one_short_training_keeps_the_own_range(tables):
+    rows = read_table(tables / "fig2.parquet", "figure")
+    rows.loc[(rows["panel"] == "training_loss_1") & (rows["series"] != "Mesa-1"), "x"] *= 10
+    assert page(tables, "fig2", rows)[1]["Training, one layer"].get_xlim() == (0, 5000)
+
+
+def test_exact_decoding_at_the_first_position_does_not_stretch_the_axis(tables):
+    low, high = page(tables, "fig3")[1]["Preconditioning probe"].get_ylim()
+    assert 1e-3 < low < 0.1 and 1 < high < 100
+
+
+def test_held_out_probes_are_drawn_when_asked_for(tables):
+    in_sample, held_out = page(tables, "fig3"), page(tables, "fig3", probe_split="held_out")
+    ratio = [
+        axes[title].get_lines()[0].get_ydata()[2]
+        for axes, title in ((held_out[1], "Target probe, held-out"), (in_sample[1], "Target probe"))
+    ]
+    assert ratio[0] / ratio[1] == pytest.approx(2, rel=0.2)  # the synthetic held-out errors are twice as large
+    assert "on held-out sequences" in held_out[0].get_supxlabel() and "in sample" in in_sample[0].get_supxlabel()
+
+
+def test_matrices_are_symmetric_about_zero_with_blocks_and_convention(tables):
+    _, axes = page(tables, "fig2")
+    panel = axes[r"$W_K^\top W_Q$, head 1"]
+    image = panel.get_images()[0]
+    low, high = image.get_clim()
+    assert low == -high and high == pytest.approx(np.abs(image.get_array()).max())
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("column: query channel", "row: key channel")
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == [r"$\hat s_{t+1}$", "$s_t$", "$s_{t-1}$"]
+    assert sorted(line.get_ydata()[0] for line in panel.get_lines()[::2]) == [2.5, 5.5]  # between blocks of three channels
+    assert axes["$W_O W_V$, head 2"].get_xlabel() == "column: input channel"
+
+
+def test_matrix_entries_stand_at_row_and_column(tables):
+    _, axes = page(tables, "fig13")
+    rows = read_table(tables / "fig13.parquet", "figure").query("panel == 'layer_1_head_1_OV'")
+    image = np.asarray(axes["$W_O W_V$, head 1"].get_images()[0].get_array())
+    assert image[7, 2] == rows[(rows["y"] == 7) & (rows["x"] == 2)]["value"].item()
+    assert image[7, 2] != image[2, 7]
+
+
+def test_block_means_are_written(tables):
+    _, axes = page(tables, "fig13")
+    panel = axes[r"$W_K^\top W_Q$, head 1"]
+    image = np.asarray(panel.get_images()[0].get_array())
+    texts = [float(text.get_text().replace("−", "-")) for text in panel.texts]
+    assert len(texts) == 16 and texts[13] == pytest.approx(np.diagonal(image[9:12, 3:6]).mean(), abs=5e-4)
+
+
+def test_fig9_shows_layers_1_2_4_with_all_heads(tables):
+    titles = page(tables, "fig9")[1]
+    wanted = {f"{p}, layer {i}, head {h}" for p in (r"$W_K^\top W_Q$", "$W_O W_V$") for i in (1, 2, 4) for h in (1, 2, 3, 4)}
+    assert wanted <= set(titles) and len(wanted) == 24
+
+
+@pytest.mark.parametrize("name", ["fig11", "fig12"])
+def test_control_tasks_show_the_panels_of_figures_2_and_3(tables, name):
+    made, axes = page(tables, name)
+    assert list(lines(axes["Prediction, one layer"])) == ["LSA-1", "GD-1"]
+    assert list(lines(axes["Prediction, by depth"])) == ["LSA-1", "LSA-2", "LSA-4", "LSA-6", "Proposition 2", "Mesa-1"]
+    assert list(lines(axes["Preconditioning probe"])) == ["input", "1", "2", "3", "4", "5", "6"]
+    assert {f"{p}, head {h}" for p in (r"$W_K^\top W_Q$", "$W_O W_V$") for h in (1, 2)} <= set(axes)
+    assert "2 seeds" in made.get_supxlabel() and "weights: seed 1" in made.get_supxlabel()
+    task = {"fig11": "contracting", "fig12": "fixed_teacher"}[name]
+    assert all(source.path.split("/")[1] == task for panel in figure(name).panels for source in panel.sources)
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig11"])
+def test_controls_are_in_the_table_and_on_no_page(tables, name):
+    """A table without them, as earlier versions recorded, gives the same page."""
+    rows = read_table(tables / f"{name}.parquet", "figure")
+    hidden = {panel.name for panel in figure(name).panels if panel.kind == "table"}
+    assert hidden < set(rows["panel"]), "nothing to leave out"
+    pictures = []
+    for part in (rows, rows[~rows["panel"].isin(hidden)]):
+        page(tables, name, part)[0].savefig(buffer := io.BytesIO(), format="png", dpi=50)
+        pictures.append(buffer.getvalue())
+    assert pictures[0] == pictures[1]
+
+
+def test_small_print_says_scale_seeds_and_commit(tables):
+    record = {"scale": "laptop", "seeds": [1, 11], "commits": ["0123456789ab"], "dirty": True}
+    text = small_print(figure("fig2"), record, Style())
+    assert text == (
+        "scale laptop  ·  2 seeds  ·  lines: mean, bands: one standard deviation over seeds  ·  weights: seed 1"
+        "  ·  commit 01234567, uncommitted changes"
+    )
+    assert (
+        small_print(figure("fig9"), record | {"dirty": False}, Style()) == "scale laptop  ·  weights: seed 1  ·  commit 01234567"
+    )
+    assert page(tables, "fig2")[0].get_supxlabel().startswith("scale synthetic")
+    assert page(tables, "fig2", small_print=False)[0].get_supxlabel() == ""
+
+
+def test_descent_starts_at_the_input(tables):
+    panel = page(tables, "fig1")[1]["Measured"]
+    assert [tick.get_text() for tick in panel.get_xticklabels()][:2] == ["input", "1"]
+    assert to_rgba(lines(panel)["LSA-6"].get_color()) == style.line("LSA-6")["color"]
+
+
+def test_options_change_the_page(tables):
+    assert page(tables, "fig3", width=3.5)[0].get_figwidth() == 3.5
+    Style.from_dict({"width": 8, "dpi": 300, "font_size": 9, "line_width": 2.0, "grid": False})
+
+
+def test_wrong_files_leave_nothing_behind(tables, tmp_path):
+    table, provenance = tables / "fig2.parquet", tables / "fig2.json"
+    rows = read_table(table, "figure")
+    write_table(rows[rows["series"] != "GD-1"], "figure", tmp_path / "short.parquet")
+    rows.loc[rows["panel"] == "layer_1_head_1_QK", "x"] = rows["x"] + 0.5 * (rows["y"] == 0)
+    write_table(rows, "figure", tmp_path / "ragged.parquet")
+    cases = [
+        ("fig2", table, provenance, {}, "a.jpg", "a figure is one of pdf, png, svg, not jpg"),
+        ("fig2", tmp_path / "none.parquet", provenance, {}, "a.png", "no such file"),
+        ("fig2", table, tmp_path / "none.json", {}, "a.png", "cannot be read"),
+        ("fig3", table, provenance, {}, "a.png", "panel training_loss_6: no LSA-6, Interpolation-6"),
+        ("fig2", tmp_path / "short.parquet", provenance, {}, "a.png", "panel mse_1: no GD-1 in the table"),
+        ("fig2", tmp_path / "ragged.parquet", provenance, {}, "a.png", "does not hold one square matrix"),
+        ("fig2", table, provenance, {"colour": "red"}, "a.png", "unknown option 'colour'"),
+        ("fig4", table, provenance, {}, "a.png", "unknown figure 'fig4'"),
+    ]
+    for name, one, other, options, out, message in cases:
+        with pytest.raises(InputError, match=re.escape(message)):
+            draw(name, one, other, options, tmp_path / "out" / out)
+    assert not list((tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_drawing_needs_no_torch(tables, tmp_path):
+    code = (
+        "import sys, json; from pathlib import Path; import mesaopt.figures.collect; from mesaopt.figures.draw import draw;"
+        f"t, out = Path({str(tables)!r}), Path({str(tmp_path)!r});"
+        "draw('fig1', t / 'fig1.parquet', t / 'fig1.json', {}, out / 'a.png');"
+        "print(json.dumps([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert json.loads(done.stdout) == [] and (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_log_panel_without_positive_values_is_refused(tables):
+    rows = read_table(tables / "fig3.parquet", "figure")
+    rows.loc[rows["panel"] == "target_probe", "y"] = 0.0
+    with pytest.raises(InputError, match="no positive values"):
+        page(tables, "fig3", pd.DataFrame(rows))

@@ -1,0 +1,132 @@
+"""Synthetic results of a scale, shaped like the real ones, for the tests of figures."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mesaopt.figures.controls import STATISTICS
+from mesaopt.figures.registry import FIGURES, inputs
+from mesaopt.store.tables import write_table
+
+SEEDS = (1, 11)
+N_OBS, LAYERS, POSITIONS = 3, 6, 12
+BATCHES = (1, 2, 3, 4, 5)
+
+
+def write_results(folder: Path, seeds: tuple[int, ...] = SEEDS, only: str | None = None) -> Path:
+    """Every file that figures read (of figure `only`, if given), under `folder`/synthetic; returns that folder."""
+    results = folder / "synthetic"
+    for path in sorted({path for name in FIGURES if only in (None, name) for path in inputs(name, seeds)}):
+        seed = re.search(r"seed-(\d+)", path)
+        number = int(seed[1]) if seed else 0
+        _write(results / path, number, np.random.default_rng([number, len(path)]))
+    return results
+
+
+def _write(path: Path, seed: int, rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "spec.json":
+        path.write_text(json.dumps({"name": path.parts[-3], "seed": seed}))
+    elif path.name == "provenance.json":
+        path.write_text(json.dumps(record(seed)))
+    else:
+        table = "loss" if path.parent.name == "loss" else path.stem
+        write_table(MAKERS[table](rng), table, path)
+
+
+def record(seed: int) -> dict:
+    return {
+        "commit": "0123456789abcdef",
+        "dirty": False,
+        "wall_seconds": 36.0,
+        "cpu": "a processor",
+        "versions": {"numpy": "2.0"},
+    }
+
+
+def _history(rng: np.random.Generator) -> pd.DataFrame:
+    step = np.arange(0, 501, 50)
+    loss = 0.9 + 0.8 * np.exp(-step / 150) + 0.01 * rng.normal(size=len(step))
+    return pd.DataFrame({"step": step, "train_loss": np.where(step > 0, loss, np.nan), "test_loss": loss})
+
+
+def _loss(rng: np.random.Generator) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([(0, *BATCHES), range(1, POSITIONS + 1)], names=["batch", "t"])
+    frame = index.to_frame(index=False).assign(predictor="any")
+    return frame.assign(mse=1.7 / np.sqrt(frame["t"]) + 0.01 * rng.normal(size=len(frame)))
+
+
+def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
+    history = _history(rng)
+    frames = [
+        pd.DataFrame({"predictor": name, "step": history["step"], "test_loss": history["test_loss"] * factor})
+        for name, factor in (("trained", 1.0), ("interpolation", 1.01))
+    ]
+    flat = pd.DataFrame({"predictor": "compressed", "step": history["step"], "test_loss": 0.92})
+    mean = pd.concat([*frames, flat], ignore_index=True).assign(batch=0)
+    single = [mean.assign(batch=batch, test_loss=mean["test_loss"] + offset) for batch, offset in ((1, 0.01), (2, -0.01))]
+    return pd.concat([mean, *single], ignore_index=True)
+
+
+def _probes(rng: np.random.Generator) -> pd.DataFrame:
+    targets = ("next_token", "preconditioned_input", "current_token", "shuffled_next_token", "shuffled_preconditioned_input")
+    names = ["model", "split", "batch", "target", "layer", "t"]
+    parts = (("trained", ("in_sample", "held_out"), (0,)), ("untrained", ("in_sample", "held_out"), (0,)))
+    axes = (targets, range(LAYERS + 1), range(1, POSITIONS + 1))
+    frame = pd.concat(
+        [
+            pd.MultiIndex.from_product([(model,), splits, batches, *axes], names=names).to_frame(index=False)
+            for model, splits, batches in (*parts, ("trained", ("in_sample",), BATCHES))
+        ],
+        ignore_index=True,
+    )
+    frame["mse"] = 1.5 / (1 + frame["layer"]) / np.sqrt(frame["t"]) * np.exp(0.05 * rng.normal(size=len(frame)))
+    frame.loc[(frame["t"] == 1) & (frame["target"] == "preconditioned_input"), "mse"] = 1e-20
+    frame.loc[frame["split"] == "held_out", "mse"] *= 2
+    frame.loc[frame["model"] == "untrained", "mse"] += 10
+    return frame.assign(r2=0.5)
+
+
+def _weights(rng: np.random.Generator) -> pd.DataFrame:
+    channels = range(4 * N_OBS)
+    names = ["layer", "head", "product", "row", "col"]
+    index = pd.MultiIndex.from_product([range(1, LAYERS + 1), range(1, 5), ("QK", "OV"), channels, channels], names=names)
+    frame = index.to_frame(index=False)
+    diagonal = (frame["row"] % N_OBS == frame["col"] % N_OBS) & (frame["row"] // N_OBS == 3)
+    return frame.assign(value=0.1 * diagonal + 0.01 * rng.normal(size=len(frame)))
+
+
+def _structure(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["model", "layer", "head", "product", "statistic"]
+    axes = [("trained", "untrained"), range(1, LAYERS + 1), range(1, 5), ("QK", "OV"), (*STATISTICS, "diag_mean_1_1")]
+    frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
+    rows = [(model, 1, 0, "OV", name) for model in ("trained", "untrained") for name in ("eta", "eta_all_slots")]
+    frame = pd.concat([frame, pd.DataFrame(rows, columns=names)], ignore_index=True)
+    return frame.assign(value=rng.random(len(frame)))
+
+
+def _parameters(rng: np.random.Generator) -> pd.DataFrame:
+    return pd.DataFrame({"parameter": ["eta", "w_0"], "step": 0, "value": [0.03 + 0.001 * rng.random(), 0.0]})
+
+
+def _in_context(rng: np.random.Generator) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({"layer": range(LAYERS + 1), "t": t, "loss": np.exp(-np.arange(LAYERS + 1)) + 0.01 * rng.random(LAYERS + 1)})
+        for t in (POSITIONS - 1, POSITIONS)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+MAKERS = {
+    "history": _history,
+    "loss": _loss,
+    "interpolation": _interpolation,
+    "probes": _probes,
+    "weights": _weights,
+    "in_context": _in_context,
+    "parameters": _parameters,
+    "structure": _structure,
+}

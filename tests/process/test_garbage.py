@@ -1,0 +1,53 @@
+"""The search for reference cycles is rare, and nothing that is computed in a loop waits for it."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+from stage_files import observations, transformer
+from tiny_runs import MODELS, make_run
+
+from mesaopt.backends.choose import TorchBackend
+from mesaopt.stages.evaluate import loss_by_position, model_predictor
+from mesaopt.training.loop import update
+from mesaopt.training.state import TrainingState
+
+PROCESS = """
+import atexit, gc, runpy, sys
+atexit.register(lambda: print(gc.get_threshold()[0], gc.get_freeze_count()))
+sys.argv = ["mesaopt", "--help"]
+runpy.run_module("mesaopt", run_name="__main__")
+"""
+
+
+def left_behind(work) -> int:
+    """Objects in cycles after `work`."""
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_steps_leave_no_cycles(model: str):
+    run = make_run(model)
+    state = TrainingState.initial(run, [1], "cpu")
+    update(run, [1], state, TorchBackend())
+    assert left_behind(lambda: [update(run, [1], state, TorchBackend()) for _ in range(5)]) == 0
+
+
+def test_evaluation_leaves_no_cycles():
+    predictor, data = model_predictor(transformer("mesa")), observations(6).float()
+    loss_by_position(predictor, data)
+    assert left_behind(lambda: loss_by_position(predictor, data, chunk=1)) == 0
+
+
+def test_a_stage_searches_rarely_and_not_at_its_end():
+    done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=True)
+    threshold, frozen = map(int, done.stdout.splitlines()[-1].split())
+    assert threshold > 10_000
+    assert frozen > 1000

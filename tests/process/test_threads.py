@@ -1,0 +1,138 @@
+"""No job uses more threads than it was given, whatever its environment asks for; none loads PyTorch without computing anything.
+
+A `sitecustomize` in every process of a stage writes down, as the process ends, how many threads it has (pools live that long) and
+how many its libraries would start.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from figure_inputs import write_results
+from stage_files import TASK, run, sequences, trained, transformer
+
+from mesaopt import __file__ as package
+from mesaopt.__main__ import HANDLERS
+from mesaopt.models.weights import save_weights
+from mesaopt.process.threads import EXCEPTIONS, VARIABLES
+from mesaopt.spec.run import Theory
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+
+GREEDY = dict.fromkeys(VARIABLES, "64") | dict.fromkeys(EXCEPTIONS, "MKL_BLAS=64")
+REPORTER = """
+import atexit, json, os, sys, time
+
+started = time.time()
+
+def report():
+    names = [open(f"/proc/self/task/{thread}/comm").read().strip() for thread in os.listdir("/proc/self/task")]
+    facts = {"started": started, "ended": time.time(), "arguments": sys.orig_argv, "threads": names}
+    if torch := sys.modules.get("torch"):
+        facts |= {"torch": torch.get_num_threads(), "parallel": torch.__config__.parallel_info()}
+    facts["compiler"] = "torch._dynamo" in sys.modules
+    with open(os.path.join(os.path.dirname(__file__), f"{os.getpid()}.json"), "w") as file:
+        json.dump(facts, file)
+
+atexit.register(report)
+"""
+
+
+def reports(folder: Path, *arguments: object) -> list[dict]:
+    """What every process of `python ARGUMENTS` reported under an environment that asks for 64 threads of everything."""
+    spies = folder / "spies"
+    spies.mkdir(exist_ok=True)
+    (spies / "sitecustomize.py").write_text(REPORTER)
+    sources = str(Path(package).parents[1])
+    environment = os.environ | GREEDY | {"PYTHONPATH": os.pathsep.join([str(spies), sources]), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True, text=True)
+    found = [json.loads(path.read_text()) for path in spies.glob("*.json")]
+    for path in spies.glob("*.json"):
+        path.unlink()
+    return [facts for facts in found if facts["arguments"][0] == sys.executable]
+
+
+def counts(facts: dict) -> set[int]:
+    """Threads that were there (less the one of Arrow that only gives memory back), and those that libraries would start."""
+    there = [name for name in facts["threads"] if name != "jemalloc_bg_thd"]
+    libraries = re.findall(r"(?:get_num_threads|get_max_threads)\(\)\s*:\s*(\d+)", facts.get("parallel", ""))
+    return {len(there), facts.get("torch", 1), *map(int, libraries)}
+
+
+def train(folder: Path, backend: str, seeds: list[int], threads: int) -> list[dict]:
+    weights = [folder / f"{backend}/seed-{seed}/weights.safetensors" for seed in seeds]
+    options = ["--checkpoints", folder / "checkpoints", "--threads", threads, "--device", "cpu", "--backend", backend]
+    return reports(folder, "-m", "mesaopt", "train", "--spec", run("mesa").to_json(), "--weights", *weights, *options)
+
+
+def at_once(processes: list[dict]) -> int:
+    """The largest number of processes alive at one time."""
+    return max(sum(other["started"] <= one["started"] < other["ended"] for other in processes) for one in processes)
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="PyTorch starts no more threads than there are cores")
+def test_the_count_sees_threads_where_nothing_limits_them(tmp_path):
+    (greedy,) = reports(tmp_path, "-c", "import numpy, torch; torch.ones(10**7).exp()")
+    assert min(counts(greedy)) > 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads(tmp_path, backend):
+    processes = train(tmp_path, backend, [1, 2, 3], threads=2)
+    trainers = [facts for facts in processes if "mesaopt.stages.train" in facts["arguments"]]
+    assert len(trainers) == 3 and all("torch" in facts for facts in trainers)
+    assert at_once(trainers) <= 2
+    assert ["torch" in facts for facts in processes if facts not in trainers] == [False]  # the one that waits
+    assert [counts(facts) for facts in processes] == [{1}] * 4
+    assert not any(facts["compiler"] for facts in processes)
+
+
+#: stages that no job runs, or that need a git work tree, SLURM or published curves
+BY_HAND = {"compare-curves", "orphans", "overlay", "record"}
+
+
+def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
+    """Arguments by stage, in an order in which they can run, in `folder`."""
+    weights, data, theory = trained(folder / "run", "linear"), sequences(folder), folder / "theory.json"
+    theory.write_text(Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1).to_json())
+    snapshots, tensors = weights.with_name("snapshots.safetensors"), transformer("linear").seed_weights(0)
+    save_weights({f"step-0/{name}": tensor for name, tensor in tensors.items()}, snapshots)
+    results = write_results(folder, seeds=(1,), only="fig2")
+    read, learned, out = ["--weights", weights, "--sequences", data], "learned.parquet", ["--out", "a.parquet"]
+    of_theory, made = ["--spec", theory, "--parameters", learned], ["--table", "fig2.parquet", "--provenance", "fig2.json"]
+    judged = ["--agreement", "agreement.parquet", "--scale", "smoke"]
+    return {
+        "data": ["--task", TASK.to_json(), "--seed", 1, "--counts", "evaluation=4", "--sequences", "a.parquet", "--systems", "b"],
+        "learn": ["--spec", theory, "--seed", 1, "--out", learned],
+        "evaluate": [*read, "--name", "LSA-2", *out],
+        "evaluate-theory": [*of_theory, "--sequences", data, "--name", "P", *out],
+        "evaluate-lsq": ["--sequences", data, *out],
+        "extract": ["--weights", weights, *out, "--structure", "b.parquet"],
+        "interpolate": ["--extracted", weights, "--snapshots", snapshots, *out],
+        "probe": [*read, "--theory", theory, "--parameters", learned, "--probes", "a.parquet"],
+        "collect": ["--figure", "fig2", "--results", results, "--seeds", 1, "--out", "fig2.parquet", "--provenance", "fig2.json"],
+        "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
+        "judge": ["--tables", folder, "--scale", "smoke", "--out", "agreement.parquet"],
+        "draw-agreement": [*judged, "--out", "agreement.pdf"],
+        "spread": ["--tables", folder, "--figures", "fig2", "--out", "spread.parquet"],
+        "agreement-page": [*judged, "--spread", "spread.parquet", "--out", "agreement.md"],
+        "page-html": ["--page", "agreement.md", "--out", "agreement.html"],
+        "compare": ["--first", results, "--second", results],
+        "environment": ["--out", "environment.parquet"],
+    }
+
+
+def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(tmp_path):
+    """PyTorch where something is computed or its version is told; nowhere its compiler, which its own optimizers would import."""
+    commands = stages_of_one_process(tmp_path)
+    assert set(commands) | BY_HAND | {"train"} == set(HANDLERS)
+    found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
+    assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
+    without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
+    assert without_torch == {"collect", "draw", "judge", "draw-agreement", "spread", "agreement-page", "page-html", "compare"}
+    assert not any(facts["compiler"] for (facts,) in found.values())

@@ -1,0 +1,99 @@
+"""Recording: tables of finished figures become the recorded ones, from a clean commit only."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from workflow_folder import ROOT, copy_workflow, snakemake
+
+from mesaopt.errors import InputError
+from mesaopt.recording.record import record
+from mesaopt.store.tables import write_table
+
+SMOKE, RECORDED = Path("results/smoke"), Path("results/recorded")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, text=True, capture_output=True).stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed clone in which figure 13 was made at the smoke scale."""
+    folder = copy_workflow(tmp_path_factory.mktemp("finished") / "clone")
+    shutil.copy(ROOT / ".gitignore", folder)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "all")
+    snakemake(folder, "results/smoke/tables/fig13.parquet", "--config", "scale=smoke")
+    return folder
+
+
+@pytest.fixture
+def clone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = shutil.copytree(finished, tmp_path / "clone", symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_tables_and_provenance_are_recorded(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(SMOKE, RECORDED)
+    for name in ("tables/fig13.parquet", "tables/fig13.json"):
+        assert (RECORDED / name).read_bytes() == (SMOKE / name).read_bytes()
+    facts = json.loads((RECORDED / "tables/fig13.json").read_text())
+    assert facts["commits"] == [git(clone, "rev-parse", "HEAD").strip()]
+    assert facts["runs"]["linear/lsa-d1-weights"]["seeds"] == [1]
+    seconds = json.loads((SMOKE / "runs/linear/lsa-d1-weights/seed-1/provenance.json").read_text())["wall_seconds"]
+    assert facts["training_hours"] == pytest.approx(seconds / 3600, abs=0.01)
+    lines = capsys.readouterr().out.splitlines()
+    assert "fig13: recorded" in lines
+    assert "fig3: not finished at paper settings, not recorded" in lines
+
+
+def test_recorded_figures_are_drawn_without_any_other_job(clone: Path) -> None:
+    record(SMOKE, RECORDED)
+    shutil.rmtree(SMOKE)
+    snakemake(clone, "figures/fig13.png", "--config", "scale=recorded")
+    assert (clone / "figures/fig13.png").read_bytes().startswith(b"\x89PNG")
+    assert not SMOKE.exists()
+
+
+def test_the_comparison_with_published_curves_is_recorded(clone: Path) -> None:
+    names = {"figure": "fig13", "panel": "mse_1", "series": "LSA-1", "published": "a.csv"}
+    counts = {"seeds": 5, "points": 50, "within": 1.0, "largest_gap": 0.01, "at": 7.0, "deviation": 0.02}
+    write_table(pd.DataFrame([names | counts]), "curves", SMOKE / "curves.parquet")
+    record(SMOKE, RECORDED)
+    assert (RECORDED / "curves.parquet").read_bytes() == (SMOKE / "curves.parquet").read_bytes()
+
+
+def test_a_changed_work_tree_is_refused(clone: Path) -> None:
+    (clone / "Snakefile").write_text((clone / "Snakefile").read_text() + "\n# changed\n")
+    with pytest.raises(InputError, match=r"the work tree has changes \(M Snakefile"):
+        record(SMOKE, RECORDED)
+    assert not RECORDED.exists()
+
+
+def test_results_of_changed_code_are_refused(clone: Path) -> None:
+    path = SMOKE / "tables/fig13.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dirty": True}))
+    with pytest.raises(InputError, match="fig13: some of its results come from changed or unknown code"):
+        record(SMOKE, RECORDED)
+    assert not RECORDED.exists()
+
+
+def test_a_damaged_table_is_refused(clone: Path) -> None:
+    path = SMOKE / "tables/fig13.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"fig13.parquet: damaged, not what was written"):
+        record(SMOKE, RECORDED)
+    assert not RECORDED.exists()
+
+
+def test_nothing_finished_is_refused(clone: Path) -> None:
+    with pytest.raises(InputError, match="holds no finished figure"):
+        record(Path("results/laptop"), RECORDED)
+    assert not RECORDED.exists()

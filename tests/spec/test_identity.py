@@ -1,0 +1,123 @@
+"""A run is what its settings say: a new setting with a default makes no other run of it, and no recorded table useless."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesaopt.recording.union import difference
+from mesaopt.recording.union_facts import Made
+from mesaopt.spec import run as spec
+from mesaopt.spec.plan import resolve
+from mesaopt.spec.run import Model, Run, Task, Theory, Training
+from mesaopt.spec.yaml_files import read_yaml
+from mesaopt.store.tables import read_table
+
+ROOT = Path(__file__).parents[2]
+RECORDED = sorted((ROOT / "results/recorded/tables").rglob("*.json"))
+#: every default, once and for all: another one would silently make another run of everything that left it out
+DEFAULTS: dict[type, dict[str, Any]] = {
+    Task: {"n_state": 10, "n_obs": 10, "context_length": 50, "kind": "", "state_noise": None, "obs_noise": None},
+    Model: {"clip": None, "d_pe": 0, "d_mlp": 0, "normalise": "none"},
+    Training: {
+        "batch": 256,
+        "weight_decay": 0.1,
+        "warmup": 0,
+        "horizon": None,
+        "final_lr": None,
+        "test_every": 100,
+        "test_batches": 10,
+        "test_batch": 256,
+        "stream": "train",
+        "snapshot_every": 0,
+    },
+    Run: {},
+    Theory: {
+        "batch": 256,
+        "n_steps": 0,
+        "inverse_lam": 0.001,
+        "form": "textbook",
+        "lag": 0,
+        "weight_decay": 0.05,
+        "warmup": 500,
+        "horizon": None,
+        "final_lr": 1e-5,
+    },
+}
+
+
+def recorded_specs() -> list[tuple[type, str, dict[str, Any]]]:
+    """(kind, name, settings) of every run and algorithm behind every recorded table."""
+    found = []
+    for path in RECORDED:
+        facts = json.loads(path.read_text())
+        found += [(Run, name, entry["spec"]) for name, entry in facts["runs"].items()]
+        found += [(Theory, name, entry["spec"]) for name, entry in facts.get("algorithms", {}).items()]
+    return found
+
+
+def paper_plan() -> Any:
+    experiments, scales = (read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales"))
+    return resolve(experiments, scales, {}, "paper")
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_no_default_ever_changes(kind: type) -> None:
+    found = {field.name: field.default for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    assert {name: found.get(name, "gone") for name in DEFAULTS[kind]} == DEFAULTS[kind]
+    assert found.keys() == DEFAULTS[kind].keys(), "a new setting: write its default here, where it stays"
+
+
+def test_the_identity_says_what_differs_from_the_defaults() -> None:
+    task = Task("linear", n_state=10, context_length=20)
+    assert json.loads(task.to_json()) == {"name": "linear", "context_length": 20}
+    assert Task.from_json(task.to_json()) == task == Task.from_dict(task.to_dict())
+    named = Task("linear-n20", n_state=20, n_obs=20, kind="linear")
+    assert json.loads(named.to_json()) == {"name": "linear-n20", "kind": "linear", "n_state": 20, "n_obs": 20}
+
+
+def test_every_recorded_spec_is_that_of_today() -> None:
+    plan = paper_plan()
+    specs = recorded_specs()
+    assert len(specs) > 40
+    for kind, name, settings in specs:
+        of = plan.run(name) if kind is Run else plan.algorithm(name)
+        read = kind.from_dict(settings)  # type: ignore[attr-defined]
+        assert read == of and read.to_json() == of.to_json(), name
+
+
+def test_a_new_setting_changes_no_identity_and_joins_recorded_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field is added to tasks and trainings, as the next task or figure will; all that is recorded still matches."""
+    before = {name: run.to_json() for name, run in paper_plan().runs.items()}
+    grown = {
+        name: dataclasses.make_dataclass(name, [(f"new_{name.lower()}", float, 0.5)], bases=(old,), frozen=True)
+        for name, old in (("Task", Task), ("Training", Training))
+    }
+    task, training = grown["Task"], grown["Training"]
+    fields: list[Any] = [("name", str), ("task", task), ("model", Model), ("training", training)]
+    run = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
+    fields = [("task", task), ("new_theory", str, "none")]
+    theory = dataclasses.make_dataclass("Theory", fields, bases=(Theory,), frozen=True)
+    for name, kind in {**grown, "Run": run, "Theory": theory}.items():
+        for module in ("mesaopt.spec.run", "mesaopt.spec.plan", "mesaopt.recording.union"):
+            monkeypatch.setattr(f"{module}.{name}", kind, raising=False)
+    plan = paper_plan()
+    assert plan.run("linear/lsa-d6").training.new_training == 0.5
+    assert {name: one.to_json() for name, one in plan.runs.items()} == before
+    for path in RECORDED:
+        old = Made(read_table(path.with_suffix(".parquet"), "figure"), json.loads(path.read_text()))
+        facts = json.loads(path.read_text())
+        for name, entry in facts["runs"].items():
+            entry["spec"] = json.loads(json.dumps(plan.run(name).to_dict()))
+            assert entry["spec"] != old.facts["runs"][name]["spec"]
+        for name, entry in facts.get("algorithms", {}).items():
+            entry["spec"] = json.loads(json.dumps(plan.algorithm(name).to_dict()))
+        assert difference(old, Made(old.table, facts)) is None, path.name
+
+
+def test_a_setting_that_differs_still_makes_another_run() -> None:
+    run = paper_plan().run("linear/lsa-d1")
+    other = dataclasses.replace(run, task=dataclasses.replace(run.task, state_noise=0.02))
+    assert other.to_json() != run.to_json() and spec.Run.from_json(other.to_json()) == other

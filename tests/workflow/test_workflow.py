@@ -1,0 +1,153 @@
+"""The chain on a miniature: what runs, what runs again, and what does not (figures 1 and 13 at the smoke scale)."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from workflow_folder import copy_workflow, planned, snakemake
+
+SMOKE = ("--config", "scale=smoke")
+FIGURES = ("figures/fig1.pdf", "figures/fig13.pdf")
+
+
+@pytest.fixture(scope="module")
+def built(smoke_figures: Path) -> Path:
+    """A folder in which both figures are up to date; tests that change it work on a copy."""
+    return smoke_figures
+
+
+@pytest.fixture
+def clone(built: Path, tmp_path: Path) -> Path:
+    # copy2 keeps the time stamps, which Snakemake compares
+    return shutil.copytree(built, tmp_path / "clone", symlinks=True)
+
+
+def test_the_figures_are_pictures(built: Path) -> None:
+    for figure in FIGURES:
+        assert (built / figure).read_bytes().startswith(b"%PDF")
+
+
+def test_a_second_call_does_nothing(built: Path) -> None:
+    assert planned(built, *FIGURES, *SMOKE) == {}
+
+
+def test_another_format_only_draws(built: Path) -> None:
+    assert planned(built, "figures/fig1.svg", "figures/fig1.png", *SMOKE) == {"draw_fig1": 2, "publish": 2}
+
+
+def test_a_new_seed_adds_only_its_jobs(built: Path) -> None:
+    jobs = planned(built, *FIGURES, *SMOKE, "seeds=[1,11,111]")
+    assert jobs == {
+        "sequences": 1,
+        "train": 1,
+        "evaluate_extract_probe": 1,
+        "collect": 2,
+        "draw_fig1": 1,
+        "draw_fig13": 1,
+        "publish": 2,
+    }
+
+
+def test_long_jobs_start_first(tmp_path: Path) -> None:
+    """Two cores then stay busy to the end: what is left over is short."""
+    output = snakemake(copy_workflow(tmp_path / "clone"), "-n", "figures/fig2.pdf", "figures/fig3.pdf", *SMOKE, "pack=1")
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .+\n)+)", output, flags=re.MULTILINE)
+    priorities = {rule: int(re.findall(r"priority: (\d+)", rest + "priority: 0")[0]) for rule, rest in jobs}
+    first = dict.fromkeys(("train", "sequences", "learn"), 2) | dict.fromkeys(("interpolate", "evaluate_extract_probe"), 1)
+    assert {rule: priority for rule, priority in priorities.items() if priority} == first
+    assert {"evaluate", "extract", "collect", "draw_fig3", "publish"} <= set(priorities)
+
+
+def test_new_seeds_share_a_job_but_never_with_finished_ones(built: Path) -> None:
+    jobs = planned(built, "figures/fig1.pdf", *SMOKE, "seeds=[1,11,111,1111]", "pack=4")
+    assert jobs["train_linear-lsa-d6_111_to_1111"] == 1
+    assert "train" not in jobs
+
+
+def test_another_pack_size_reruns_nothing(built: Path) -> None:
+    assert planned(built, *FIGURES, *SMOKE, "pack=2") == {}
+
+
+def test_a_plot_option_redraws_one_figure(built: Path) -> None:
+    assert planned(built, "figures/fig1.pdf", *SMOKE, "style={band: false}") == {"draw_fig1": 1, "publish": 1}
+
+
+def test_a_learning_rate_retrains_only_its_run(built: Path) -> None:
+    jobs = planned(built, *FIGURES, *SMOKE, "runs={linear/lsa-d6: {training: {lr: 2e-3}}}")
+    assert jobs == {"train": 2, "evaluate_extract_probe": 2, "collect": 1, "draw_fig1": 1, "publish": 1}
+
+
+def test_the_spelling_of_a_number_retrains_nothing(built: Path) -> None:
+    assert planned(built, *FIGURES, *SMOKE, "runs={linear/lsa-d6: {training: {lr: 1e-4, weight_decay: 0.10}}}") == {}
+
+
+def test_a_comment_reruns_nothing(clone: Path) -> None:
+    for name in ("data/sequences.py", "training/loop.py", "stages/probe.py", "figures/draw.py"):
+        path = clone / "src/mesaopt" / name
+        path.write_text(path.read_text() + "\n# a remark\n")
+    assert planned(clone, *FIGURES, *SMOKE) == {}
+
+
+def test_a_change_in_a_generator_retrains(clone: Path) -> None:
+    path = clone / "src/mesaopt/data/sequences.py"
+    path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
+    jobs = planned(clone, *FIGURES, *SMOKE)
+    assert jobs["train"] == 3
+    assert jobs["sequences"] == 2
+    assert jobs["learn"] == 1
+
+
+def test_a_change_in_a_figure_retrains_nothing(clone: Path) -> None:
+    path = clone / "src/mesaopt/figures/draw.py"
+    path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
+    assert planned(clone, *FIGURES, *SMOKE) == {"draw_fig1": 1, "draw_fig13": 1, "publish": 2}
+
+
+def test_touching_files_reruns_nothing(clone: Path) -> None:
+    for path in [*clone.rglob("*.parquet"), *clone.rglob("*.safetensors"), *clone.rglob("*.json"), *clone.rglob("*.py")]:
+        os.utime(path, (time.time(), time.time()))
+    assert planned(clone, *FIGURES, *SMOKE) == {}
+
+
+def test_switching_the_scale_and_back_redraws_nothing(clone: Path) -> None:
+    tables = clone / "results/recorded/tables"
+    shutil.copytree(clone / "results/smoke/tables", tables)
+    jobs = planned(clone, "figures/fig13.pdf", "--config", "scale=recorded")
+    assert jobs == {"draw_fig13": 1, "publish": 1}
+    snakemake(clone, "figures/fig13.pdf", "--config", "scale=recorded")
+    assert planned(clone, "figures/fig13.pdf", *SMOKE) == {"publish": 1}
+    snakemake(clone, "figures/fig13.pdf", *SMOKE)
+    assert (clone / "figures/fig13.pdf").read_bytes() == (clone / "results/smoke/figures/fig13.pdf").read_bytes()
+    assert planned(clone, "figures/fig13.pdf", *SMOKE) == {}
+
+
+def test_what_is_not_recorded_says_so_in_one_line(clone: Path) -> None:
+    output = snakemake(clone, "figures/fig3.pdf", "--config", "scale=recorded", succeed=False)
+    lines = [line for line in output.splitlines() if "not recorded yet" in line]
+    assert len(lines) == 1
+    assert "fig3" in lines[0]
+    assert "Traceback" not in output
+
+
+def test_every_scale_has_a_complete_plan(built: Path) -> None:
+    for scale in ("paper", "laptop", "smoke"):
+        jobs = planned(built, "results/paper/figures/fig3.pdf" if scale == "paper" else "all", "--config", f"scale={scale}")
+        assert jobs["train"] >= 20 if scale == "paper" else jobs["train"] >= 10
+
+
+@pytest.mark.parametrize("scale", ["smoke", *(pytest.param(name, marks=pytest.mark.long) for name in ("paper", "laptop"))])
+def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_path: Path, scale: str) -> None:
+    folder, seeds = copy_workflow(tmp_path / "clone"), 5 if scale == "paper" else 2
+    config = ("--config", f"scale={scale}", "pack=1")
+    jobs = planned(folder, "figures/fig11.pdf", "figures/fig12.pdf", *config)
+    analyses = {"evaluate": 3 * seeds, "evaluate_extract": seeds, "evaluate_extract_probe": seeds}
+    per_task = {"train": 5 * seeds, "learn": 2, "collect": 1} | analyses
+    assert {rule: jobs[rule] for rule in per_task} == {rule: 2 * count for rule, count in per_task.items()}
+    for task in ("contracting", "fixed_teacher"):
+        probes = f"results/{scale}/runs/{task}/lsa-d6/seed-11/probes.parquet"
+        (command,) = re.findall(r"python -m mesaopt .*\bprobe --weights .*", snakemake(folder, "-np", probes, *config))
+        assert f"--parameters results/{scale}/theory/{task}/proposition2/parameters.parquet" in command
+        assert f'"inverse_lam":{1.333 if task == "contracting" else 0.001},' in command
