@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from rounds import serve
 
-from mesaopt.spec.run import LAYERS, Run
+from mesaopt.spec.run import Run
 
 
 def positions(time, d_pe):
@@ -166,7 +166,7 @@ def check(path: str) -> None:
     with np.load(path) as file:
         content = {name: file[name] for name in file.files}
     model = Run.from_json(str(content["spec"])).model
-    assert set(model.layers) <= set(LAYERS)
+    assert set(model.layers) <= {"linear", "softmax", "mesa"}
     parameters = {name.removeprefix("value/"): value for name, value in content.items() if name.startswith("value/")}
     loss, grads = jax.jit(jax.value_and_grad(functools.partial(loss_of, model)))(parameters, content["observations"])
     pairs = [(loss, content["loss"]), *((grads[name], content[f"grad/{name}"]) for name in parameters)]

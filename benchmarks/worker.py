@@ -14,6 +14,7 @@ from naive_training import naive_step
 from rounds import serve
 
 from mesaopt.backends import choose as backends
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.sequences import training_batch
 from mesaopt.models.transformer import initialise
 from mesaopt.spec.run import Run
@@ -48,7 +49,7 @@ def write_check(run: Run, path: Path) -> None:
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     observations = training_batch(run.task, [1], 8, "train", 0)
-    loss = backends.TorchBackend().loss_and_gradients(model, *tokens_targets(run, observations))
+    loss = TorchBackend().loss_and_gradients(model, *tokens_targets(run, observations))
     content = {"spec": run.to_json(), "observations": observations[0], "loss": loss[0]}
     for name, parameter in model.named_parameters():
         content |= {f"value/{name}": parameter.detach()[0], f"grad/{name}": parameter.grad[0]}

@@ -17,7 +17,8 @@ from mesaopt.errors import InputError
 from mesaopt.files_of_stages import results_read, say_where_from
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.threads import one_thread
-from mesaopt.spec.run import Task, Theory
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.run import Task
 from mesaopt.store.digests import require_intact
 
 

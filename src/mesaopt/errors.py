@@ -14,6 +14,12 @@ class DivergenceError(InputError):
     """A training left the sane range; the message names run, step and seed. Never retried."""
 
 
+def diverged(run: str, seed: int, step: int, loss: float, folder: object) -> DivergenceError:
+    """What to raise when the training of a seed has left the sane range; its history is in `folder`."""
+    what = f"{run} seed {seed} diverged at step {step}: loss {loss:.4g}"
+    return DivergenceError(f"{what}; history kept in {folder}; lower lr or lengthen warmup")
+
+
 def unknown(name: object, kind: str, known: list[str]) -> str:
     """One line for a name that is not in a closed list, with the nearest one that is."""
     near = difflib.get_close_matches(str(name), known, n=1)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mesaopt.spec.run import Theory
+from mesaopt.spec.algorithm import Theory
 from mesaopt.store.provenance import provenance, write_json
 
 #: stages whose files are all outputs

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from mesaopt.algorithms.gradient_descent import GradientDescent, line_search_eta
+from mesaopt.algorithms.learned import from_parameters
 from mesaopt.algorithms.least_squares import LeastSquares, exact_preconditioned_inputs, line_search_inverse_lam
 from mesaopt.algorithms.preconditioning import Preconditioned, frobenius_norms, polynomial, power_predictions
 from mesaopt.data.random import generator
 from mesaopt.data.sequences import generate, inputs_targets
 from mesaopt.errors import DivergenceError, InputError
-from mesaopt.spec.run import Task, Theory
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.run import Task
 from mesaopt.stages.learn import learn_stage
 from mesaopt.store.tables import read_table
-from mesaopt.training.learning import Chebyshev, Descent, from_parameters, learn, moments
+from mesaopt.training.learning import Chebyshev, Descent, learn, moments
 
 TASK = Task("linear", n_state=4, n_obs=4, context_length=9)
 THEORY = Theory("linear/proposition2", TASK, "chebyshev", steps=40, lr=0.05, batch=32, n_steps=3, warmup=2, final_lr=1e-3)

@@ -5,8 +5,8 @@ import torch
 from tiny_runs import MODELS, TASK, make_run
 
 from mesaopt.backends import choose as backends
-from mesaopt.backends.choose import TorchBackend
 from mesaopt.backends.native.build import BuildError
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
@@ -23,12 +23,12 @@ def test_micro_batches_add_up_to_the_batch(model: str, size: int):
     inputs, targets = inputs_targets(training_batch(TASK, [1, 11], 8, "train", 0))
     tokens = tokenise(inputs, run.model.tokens)
     transformer = TrainingState.initial(run, [1, 11], "cpu").model
-    whole = TorchBackend(8).loss_and_gradients(transformer, tokens, targets)
+    whole = TorchBackend(micro_batch=8).loss_and_gradients(transformer, tokens, targets)
     gradients = [p.grad.clone() for p in transformer.parameters()]
     # a second call replaces gradients, it does not add to them
-    losses = TorchBackend(size).loss_and_gradients(transformer, tokens, targets)
+    losses = TorchBackend(micro_batch=size).loss_and_gradients(transformer, tokens, targets)
     assert torch.allclose(losses, whole, rtol=1e-5)
-    assert torch.allclose(TorchBackend(size).loss(transformer, tokens, targets), whole, rtol=1e-5)
+    assert torch.allclose(TorchBackend(micro_batch=size).loss(transformer, tokens, targets), whole, rtol=1e-5)
     for p, expected in zip(transformer.parameters(), gradients, strict=True):
         assert (p.grad - expected).norm() <= 1e-5 * expected.norm()
 
@@ -41,7 +41,7 @@ def test_long_contexts_are_split_into_smaller_micro_batches(monkeypatch: pytest.
         seen = []
         model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].shape[1]))
         written_out = lambda *data, seen=seen, **more: seen.append(data[3]) or torch.zeros(1)  # noqa: E731
-        monkeypatch.setattr(backends, "stack_loss", written_out)
+        monkeypatch.setattr("mesaopt.backends.torch.stack_loss", written_out)
         for length in (50, 400):
             TorchBackend().loss(model, torch.zeros(1, 130, length, 4), torch.zeros(1, 130, length, 1))
             sizes[layers, length] = max(seen)

@@ -11,16 +11,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from native_models import lsa, run
 
-from mesaopt.backends.choose import Backend, TorchBackend
 from mesaopt.backends.native import build
 from mesaopt.backends.native import sequences as native_sequences
-from mesaopt.backends.native.backend import NativeBackend, available
+from mesaopt.backends.native.backend import KINDS, NativeBackend, available
 from mesaopt.backends.native.merged import merges, products
-from mesaopt.data.sequences import PLAIN, generate, inputs_targets, training_batch
+from mesaopt.backends.protocol import Backend
+from mesaopt.backends.torch import TorchBackend
+from mesaopt.data.sampler import PLAIN
+from mesaopt.data.sequences import generate, inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
-from mesaopt.spec.run import LAYERS, Model, Task
+from mesaopt.spec.run import Model, Task
+
+LAYERS = tuple(KINDS)
 
 pytestmark = pytest.mark.usefixtures("kernels")
 #: norm-relative errors against float64

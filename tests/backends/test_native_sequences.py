@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesaopt.backends.choose import TorchBackend
 from mesaopt.backends.native.backend import NativeBackend
 from mesaopt.backends.native.sequences import NativeSampler
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.random import generator, normal, uniform
-from mesaopt.data.sequences import PLAIN, generate, orthogonal, training_batch
-from mesaopt.spec.run import TASKS, Task
+from mesaopt.data.sampler import PLAIN, orthogonal
+from mesaopt.data.sequences import generate, training_batch
+from mesaopt.spec.run import Task
+from mesaopt.spec.words import words
 
 pytestmark = pytest.mark.usefixtures("kernels")
 #: below, at and above the number of lanes of every processor, and multiples of it
@@ -104,7 +106,7 @@ def test_nan_and_infinity_come_through():
 
 
 @pytest.mark.parametrize("size", [33, 256])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", words("task kind"))
 def test_a_training_batch_is_the_plain_one(name, size):
     """Within 1e-5 for the median sequence. Rounding grows with the condition of the matrix that a system is made of, and where
     that is bad a contracting system of large entries, clipped at 2, may go anywhere: fewer than one sequence in fifty."""

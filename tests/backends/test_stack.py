@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesaopt.backends.choose import TorchBackend
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.backends.written_out.stack import stack_loss, supports
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.spec.run import Model

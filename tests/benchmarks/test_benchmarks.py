@@ -52,7 +52,7 @@ def test_the_naive_loop_has_the_same_loss_and_gradients(name):
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
         for layer in model.layers:
-            if layer.kind == "mesa":
+            if "lam" in layer.own:
                 layer.lam.fill_(1.0)  # where the naive model starts
     observations = training_batch(run.task, [1], 4, "train", 0)
     losses = TorchBackend().loss_and_gradients(model, *tokens_targets(run, observations))

@@ -13,9 +13,12 @@ import torch
 
 from mesaopt.data.files import read_sequences, write_sequences
 from mesaopt.data.random import generator, normal, uniform
-from mesaopt.data.sequences import PLAIN, contraction, generate, inputs_targets, orthogonal, training_batch
+from mesaopt.data.sampler import PLAIN, orthogonal
+from mesaopt.data.sequences import generate, inputs_targets, training_batch
+from mesaopt.data.tasks.contracting import contraction
 from mesaopt.errors import InputError
-from mesaopt.spec.run import TASKS, Task
+from mesaopt.spec.run import Task
+from mesaopt.spec.words import words
 from mesaopt.store.tables import read_table, write_table
 
 LINEAR = Task("linear")
@@ -64,7 +67,7 @@ def test_contracting_eigenvalues() -> None:
     assert abs(others.mean().item() - 0.6) < 0.01 and abs(others.std().item() - 0.6 / 12**0.5) < 0.01
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", words("task kind"))
 def test_sequences_follow_their_system(name: str) -> None:
     drawn = generate(Task(name), 1000, generator(3, "train"))
     s, w = drawn.observations, drawn.systems["W"]
@@ -111,7 +114,7 @@ def test_fixed_teacher_is_one_matrix_for_every_seed() -> None:
     assert not torch.equal(s[0], s[1])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", words("task kind"))
 def test_a_pack_draws_what_separate_seeds_draw(name: str) -> None:
     pack = training_batch(Task(name), [1, 11, 111], 33, "train", 7)
     for i, seed in enumerate((1, 11, 111)):
@@ -129,6 +132,7 @@ DRAW = """
 import hashlib
 from mesaopt.data.sequences import training_batch
 from mesaopt.spec.run import Task
+from mesaopt.spec.words import words
 print(hashlib.sha256(training_batch(Task("linear"), [11], 256, "train", 5).numpy().tobytes()).hexdigest())
 """
 

@@ -8,8 +8,8 @@ import pytest
 from stage_files import observations, transformer
 from tiny_runs import MODELS, make_run
 
-from mesaopt.backends.choose import TorchBackend
-from mesaopt.stages.evaluate import loss_by_position, model_predictor
+from mesaopt.backends.torch import TorchBackend
+from mesaopt.models.predictors import loss_by_position, model_predictor
 from mesaopt.training.loop import update
 from mesaopt.training.state import TrainingState
 

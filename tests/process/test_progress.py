@@ -8,13 +8,13 @@ from mesaopt.process.progress import Progress
 def test_progress_as_lines_and_as_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     for mode in ("auto", "bar", "none"):
         monkeypatch.setattr("mesaopt.process.progress.BAR_SECONDS", -1.0)
-        progress = Progress("tiny/linear seed 1", 2500, mode)
+        progress = Progress("tiny/linear", [1], 2500, mode)
         progress.start(500, "cpu", "torch")
         progress.test_loss(0.5)
         for step in (999, 1000, 1001, 2000):
             progress.update(step)
-        progress.end(2500, "finished")
-    lines, bar = capsys.readouterr().err.split("finished at step 2500", 1)
+        progress.finished(2500, "cpu", "torch")
+    lines, bar = capsys.readouterr().err.split("finished (cpu, backend torch) at step 2500", 1)
     assert [line.partition(",")[0] for line in lines.splitlines()] == [
         "tiny/linear seed 1: goes on at step 500 of 2500 on cpu",
         "tiny/linear seed 1: step 1000 of 2500",

@@ -19,7 +19,7 @@ from mesaopt import __file__ as package
 from mesaopt.__main__ import HANDLERS
 from mesaopt.models.weights import save_weights
 from mesaopt.process.threads import EXCEPTIONS, VARIABLES
-from mesaopt.spec.run import Theory
+from mesaopt.spec.algorithm import Theory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 

@@ -10,8 +10,9 @@ import pytest
 from mesaopt.recording.union import difference
 from mesaopt.recording.union_facts import Made
 from mesaopt.spec import run as spec
+from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import resolve
-from mesaopt.spec.run import Model, Run, Task, Theory, Training
+from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import read_table
 
@@ -32,6 +33,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "test_batch": 256,
         "stream": "train",
         "snapshot_every": 0,
+        "objective": "squared_error",
     },
     Run: {},
     Theory: {

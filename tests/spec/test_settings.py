@@ -13,8 +13,9 @@ from wrong_settings import DEEP, FILES, GD, PLANTED, WRONG, model, training
 
 from mesaopt.errors import InputError
 from mesaopt.figures.options import Style
+from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import Plan, resolve
-from mesaopt.spec.run import Model, Run, Theory, Training
+from mesaopt.spec.run import Model, Run, Training
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.workflow_settings import read_settings
 

@@ -10,7 +10,7 @@ from stage_files import TASK, run, sequences, trained
 
 from mesaopt import __main__ as cli
 from mesaopt.arguments import parser
-from mesaopt.spec.run import Theory
+from mesaopt.spec.algorithm import Theory
 from mesaopt.store.tables import read_table
 
 THEORY = Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1)

@@ -14,8 +14,10 @@ from mesaopt.data.files import read_sequences
 from mesaopt.data.test_sets import shared_batches
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.spec.run import Theory
-from mesaopt.stages.evaluate import evaluate_lsq, evaluate_run, evaluate_theory, loss_by_position, model_predictor, read_run
+from mesaopt.models.predictors import loss_by_position, model_predictor
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.run import read_run
+from mesaopt.stages.evaluate import evaluate_lsq, evaluate_run, evaluate_theory
 from mesaopt.store.tables import read_table, write_table
 
 

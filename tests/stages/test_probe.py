@@ -9,6 +9,7 @@ from workflow_folder import ROOT
 
 from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.analyses.in_context import in_context_loss, queries
+from mesaopt.analyses.linear_probes import activations, fit, score, solve
 from mesaopt.analyses.probe_targets import Sample, Target, make_targets, shuffled
 from mesaopt.data.files import read_sequences
 from mesaopt.data.test_sets import shared_batches
@@ -16,10 +17,11 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model, load_weights, save_weights
+from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import resolve
-from mesaopt.spec.run import Model, Theory
+from mesaopt.spec.run import Model, Task
 from mesaopt.spec.yaml_files import read_yaml
-from mesaopt.stages.probe import activations, fit, probe_run, read_preconditioner, score, solve
+from mesaopt.stages.probe import probe_run, read_preconditioner
 from mesaopt.store.tables import check_table, write_table
 
 CHEBYSHEV = Preconditioned((1.0, 2.0), (0.0, 0.5), inverse_lam=0.1)
@@ -28,7 +30,7 @@ T = TASK.context_length
 
 def sample(count, seed=0):
     data = observations(count, seed).float()
-    return Sample(data, make_targets("linear", data, CHEBYSHEV))
+    return Sample(data, make_targets(TASK, data, CHEBYSHEV))
 
 
 def scored_probes(model, fitted, scored=None):
@@ -97,7 +99,7 @@ def test_the_current_token_is_in_the_input_and_the_next_one_is_not():
 
 def test_preconditioned_inputs_follow_the_formula_with_all_earlier_elements():
     data = observations(40)
-    targets = make_targets("linear", data, CHEBYSHEV)
+    targets = make_targets(TASK, data, CHEBYSHEV)
     exact = targets["preconditioned_input_exact"].values
     for b, t in np.ndindex(40, T):
         S = data[b, :t].mT  # s_1 .. s_{t-1} for position t + 1
@@ -108,7 +110,7 @@ def test_preconditioned_inputs_follow_the_formula_with_all_earlier_elements():
 
 
 def test_large_targets_are_left_out_one_sided_and_by_position():
-    kept = make_targets("linear", observations(200), CHEBYSHEV)["preconditioned_input_exact"]
+    kept = make_targets(TASK, observations(200), CHEBYSHEV)["preconditioned_input_exact"]
     norms = kept.values.norm(dim=-1)
     for t in range(T):
         column = norms[:, t].numpy()
@@ -119,10 +121,10 @@ def test_large_targets_are_left_out_one_sided_and_by_position():
 def test_contracting_sequences_at_their_bound_do_not_count_for_the_next_token():
     data = observations(20)
     data[3, 5, 1], data[4, 6, 0] = 2.0, -2.0
-    kept = make_targets("contracting", data, CHEBYSHEV)["next_token"].kept
+    kept = make_targets(Task("contracting"), data, CHEBYSHEV)["next_token"].kept
     np.testing.assert_array_equal(kept.numpy(), (data[:, 1:] < 2).all(-1).numpy())
     assert not kept[3, 4]  # the bound is reached by what position 5 predicts
-    assert make_targets("linear", data, CHEBYSHEV)["next_token"].kept.all()
+    assert make_targets(TASK, data, CHEBYSHEV)["next_token"].kept.all()
 
 
 def test_left_out_sequences_change_nothing():
@@ -171,14 +173,14 @@ def test_controls_are_the_untrained_model_other_targets_and_the_shared_batches(t
 
     model, untrained = load_model(run("linear"), weights), transformer("linear", seed=11)
     drawn = {split: read_sequences(data, split) for split in ("evaluation", "probe_fit", "probe_score")}
-    targets = {split: make_targets("linear", one, CHEBYSHEV) for split, one in drawn.items()}
+    targets = {split: make_targets(TASK, one, CHEBYSHEV) for split, one in drawn.items()}
     batch = dict(shared_batches(TASK, 40))[3]
     cases = [
         ("model == 'untrained' and split == 'held_out'", "next_token", untrained,
          Sample(drawn["probe_fit"], targets["probe_fit"]), Sample(drawn["probe_score"], targets["probe_score"])),
         ("model == 'trained' and split == 'in_sample'", "shuffled_preconditioned_input", model,
          *[Sample(drawn["evaluation"], shuffled(targets["evaluation"]))] * 2),
-        ("batch == 3", "preconditioned_input", model, *[Sample(batch, make_targets("linear", batch, CHEBYSHEV))] * 2),
+        ("batch == 3", "preconditioned_input", model, *[Sample(batch, make_targets(TASK, batch, CHEBYSHEV))] * 2),
     ]  # fmt: skip
     for rows, target, probed, fitted, scored in cases:
         of_target = f"target == {target!r}"
@@ -209,7 +211,9 @@ def test_contracting_systems_are_preconditioned_with_their_own_regulariser():
         theory = resolve(files["experiments"], files["scales"], files["config"], scale).algorithm("contracting/proposition2")
         assert (theory.task.name, theory.inverse_lam) == ("contracting", 1.333)
     data = observations(5)
-    exact = make_targets("contracting", data, Preconditioned((1.0,), (0.0,), theory.inverse_lam))["preconditioned_input_exact"]
+    exact = make_targets(Task("contracting"), data, Preconditioned((1.0,), (0.0,), theory.inverse_lam))[
+        "preconditioned_input_exact"
+    ]
     S = data[2, :6].mT
     expected = torch.linalg.solve(S @ S.mT + 1.333 * torch.eye(N).double(), data[2, 6])
     torch.testing.assert_close(exact.values[2, 6], expected, rtol=1e-9, atol=1e-9)

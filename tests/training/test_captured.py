@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_runs import MODELS, NEEDS_GPU, make_run
 
-from mesaopt.backends.choose import TorchBackend, choose
+from mesaopt.backends.choose import choose
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.models.weights import load_weights
 from mesaopt.training.captured import WARM_UP, CapturedStep
 from mesaopt.training.loop import Options, Trainer, train

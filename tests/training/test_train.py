@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 from tiny_runs import DEVICES, make_run
 
 from mesaopt.backends import choose as backends
-from mesaopt.backends.choose import TorchBackend
+from mesaopt.backends.torch import TorchBackend
+from mesaopt.data.test_sets import fixed_test_batches
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import DivergenceError
 from mesaopt.process.checkpoint import exclusive
 from mesaopt.spec.run import Run
 from mesaopt.store.tables import read_table
 from mesaopt.training import loop as training_module
-from mesaopt.training.loop import Options, fixed_test_batches, train, update
+from mesaopt.training.loop import Options, train, update
 from mesaopt.training.state import TrainingState
 
 

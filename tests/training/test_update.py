@@ -4,10 +4,11 @@ import pytest
 import torch
 from tiny_runs import MODELS, TASK, make_run
 
-from mesaopt.backends.choose import TorchBackend
+from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.sequences import inputs_targets, training_batch
+from mesaopt.data.test_sets import fixed_test_batches
 from mesaopt.data.tokens import tokenise
-from mesaopt.training.loop import fixed_test_batches, update
+from mesaopt.training.loop import update
 from mesaopt.training.optimizer import AdamW
 from mesaopt.training.schedule import learning_rate
 from mesaopt.training.state import TrainingState

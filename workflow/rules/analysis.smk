@@ -73,6 +73,6 @@ for stages, runs in analysis_groups(ANALYSES):
             ENVIRONMENT
         params:
             calls=calls(stages),
-            code=[fingerprint(f"mesaopt.stages.{stage}") for stage in stages],
+            code=lambda wildcards, stages=stages: [run_code(f"mesaopt.stages.{stage}")(wildcards) for stage in stages],
         shell:
             "python -m mesaopt {params.calls} > {log} 2>&1"

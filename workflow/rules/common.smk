@@ -24,7 +24,7 @@ from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.orphans import queued_jobs
-from mesaopt.store.provenance import code_fingerprint
+from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.workflow_settings import read_settings
 from mesaopt.spec.run import read_spec
 
@@ -63,6 +63,16 @@ if workflow.is_main_process:
     date_now(Path("results", SCALE))
 
 fingerprint = cache(code_fingerprint)
+
+
+def run_code(module):
+    """The code that a job of a run depends on: `module`, and what the words of the run's spec stand for."""
+    return lambda wildcards: fingerprint(module, plan(wildcards.scale).run(wildcards.run).modules())
+
+
+def algorithm_code(module):
+    """The same for a hand-written algorithm."""
+    return lambda wildcards: fingerprint(module, plan(wildcards.scale).algorithm(wildcards.algorithm).modules())
 
 
 def recorded_figures():

@@ -15,7 +15,7 @@ rule learn:
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
-        code=fingerprint("mesaopt.training.learning"),
+        code=algorithm_code("mesaopt.training.learning"),
     shell:
         "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
 
@@ -35,7 +35,7 @@ rule evaluate_algorithm:
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         name=lambda wildcards: registry.label(wildcards.algorithm),
-        code=fingerprint("mesaopt.stages.evaluate"),
+        code=algorithm_code("mesaopt.stages.evaluate"),
     shell:
         "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
         " --name {params.name:q} --out {output.loss} > {log} 2>&1"

@@ -34,7 +34,7 @@ rule train:
     params:
         spec=lambda wildcards: plan(wildcards.scale).run(wildcards.run).to_json(),
         checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
-        code=fingerprint("mesaopt.training.loop"),
+        code=run_code("mesaopt.training.loop"),
     shell:
         TRAIN
 
@@ -64,7 +64,7 @@ for run, pack in PACKS:
         params:
             spec=plan(SCALE).run(run).to_json(),
             checkpoints=f"results/{SCALE}/checkpoints",
-            code=fingerprint("mesaopt.training.loop"),
+            code=fingerprint("mesaopt.training.loop", plan(SCALE).run(run).modules()),
         shell:
             TRAIN
 

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from mesaopt.algorithms.least_squares import exact_preconditioned_inputs
 from mesaopt.algorithms.preconditioning import Preconditioned
-from mesaopt.data.sequences import inputs_targets
+from mesaopt.data.sequences import generator_of, inputs_targets
+from mesaopt.spec.run import Task
 
 #: the targets that controls are made for: those of the paper's figures
 CONTROLLED = ("next_token", "preconditioned_input")
-#: `contracting` states are clipped to [-2, 2]; sequences that reach the bound are no longer linear
-CLIPPED = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,13 @@ class Target:
 
 
 def make_targets(
-    task: str, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned, chunk: int = 64
+    task: Task, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned, chunk: int = 64
 ) -> dict[str, Target]:
     """All targets by name, in float64; `preconditioner` supplies the parameters and 1/lambda."""
     inputs, following = inputs_targets(observations.double())
     everything = torch.ones(inputs.shape[:2], dtype=torch.bool)
-    linear = (following < CLIPPED).all(-1) if task == "contracting" else everything
+    bound = generator_of(task).bound  # sequences that reach it are no longer linear
+    linear = everything if bound is None else (following < bound).all(-1)
     approximate = [preconditioner.preconditioned_inputs(part) for part in inputs.split(chunk)]
     exact = [exact_preconditioned_inputs(part, preconditioner.inverse_lam) for part in inputs.split(chunk)]
     return {

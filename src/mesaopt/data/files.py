@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.data.random import generator
-from mesaopt.data.sequences import Sequences, generate
+from mesaopt.data.sampler import Sequences
+from mesaopt.data.sequences import generate, generator_of
 from mesaopt.errors import InputError
 from mesaopt.spec.run import Task
 from mesaopt.store.tables import read_table, write_table
@@ -34,7 +35,7 @@ def write_sequences(task: Task, seed: int, counts: Mapping[str, int], sequences_
             raise InputError(f"split {split} needs at least 1 sequence, not {count}")
         drawn = generate(task, count, generator(seed, split))
         sequences.append(_sequence_rows(split, drawn))
-        systems.append(_system_rows(split, drawn, 1 if task.kind == "fixed_teacher" else count))
+        systems.append(_system_rows(split, drawn, 1 if generator_of(task).shared else count))
     if not sequences:
         raise InputError(f"no split to draw: at least one of {', '.join(SPLITS)}")
     write_table(pd.concat(sequences, ignore_index=True), "sequences", sequences_path)
@@ -76,3 +77,11 @@ def read_sequences(path: Path, split: str) -> Float[Tensor, "batch time_plus_1 n
     n_obs = sum(name.startswith("s_") for name in frame.columns)
     values = rows[[f"s_{i}" for i in range(n_obs)]].to_numpy(dtype=np.float32)
     return torch.from_numpy(values.reshape(batch, time, n_obs).copy())
+
+
+def read_observations(path: Path, split: str, width: int) -> Float[Tensor, "batch time_plus_1 n_obs"]:
+    """One split of a sequences file; raises `InputError` unless the observations have `width` channels."""
+    observations = read_sequences(path, split)
+    if observations.shape[-1] != width:
+        raise InputError(f"{path}: observations have {observations.shape[-1]} channels; the predictor needs {width}")
+    return observations

@@ -4,14 +4,15 @@ Bands over seeds show how trainings differ and how test sequences differ; bands 
 published curves, only the latter. On the same batches for every seed, the one can be told from the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.data.random import generator
-from mesaopt.data.sequences import generate
-from mesaopt.spec.run import Task
+from mesaopt.data.sequences import generate, training_batch
+from mesaopt.spec.run import Run, Task
 
 TEST_BATCHES = 5
 #: sequences of a batch, as published
@@ -28,3 +29,12 @@ def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "s
     for number in range(1, TEST_BATCHES + 1):
         drawn = generate(task, min(own, LARGEST), generator(0, "shared_test_batches", number))
         yield number, drawn.observations
+
+
+def fixed_test_batches(
+    run: Run, seeds: Sequence[int], device: str = "cpu"
+) -> Float[Tensor, "batches pack batch time_plus_1 n_obs"]:
+    """The batches behind every test loss of a seed: the same at every step, in every training of the task."""
+    training = run.training
+    batches = [training_batch(run.task, seeds, training.test_batch, "test", i, device) for i in range(training.test_batches)]
+    return torch.stack(batches)

@@ -33,6 +33,21 @@ def softmax_attention(
     return answers
 
 
+def linear_weights(
+    q: Float[Tensor, "*heads time d_head"], k: Float[Tensor, "*heads time d_head"]
+) -> Float[Tensor, "*heads time time"]:
+    """k_{t'}^T q_t in row t and column t' <= t, zero elsewhere."""
+    return (q @ k.mT).tril()
+
+
+def softmax_weights(
+    q: Float[Tensor, "*heads time d_head"], k: Float[Tensor, "*heads time d_head"]
+) -> Float[Tensor, "*heads time time"]:
+    """softmax_{t'}(k_{t'}^T q_t / sqrt(d_head)) in row t and column t' <= t, zero elsewhere."""
+    scores = (q @ k.mT) / math.sqrt(q.shape[-1])
+    return scores.masked_fill(~causal_mask(q.shape[-2], q), -math.inf).softmax(-1)
+
+
 class _Attention(torch.autograd.Function):
     """Softmax attention with this `scale`, or linear attention without one (None).
 

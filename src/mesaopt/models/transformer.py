@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from mesaopt.data.random import generator
 from mesaopt.errors import InputError
-from mesaopt.models.block import Layer
+from mesaopt.models.block import Block
 from mesaopt.spec.run import Model
 
 
@@ -29,21 +30,29 @@ class Transformer(nn.Module):
         if model.tokens == "raw":
             self.embedding = nn.Parameter(torch.zeros(pack, model.d_model, n_obs))
             self.unembedding = nn.Parameter(torch.zeros(pack, n_obs, model.d_model))
-        self.layers = nn.ModuleList(Layer(model, index, pack) for index in range(len(model.layers)))
+        self.layers = nn.ModuleList(Block(model, index, pack) for index in range(len(model.layers)))
+
+    def blocks(self) -> list[Block]:
+        """The layers, first to last."""
+        return cast(list[Block], list(self.layers))
 
     def forward(self, tokens: Float[Tensor, "pack batch time token"]) -> Float[Tensor, "pack batch time n_obs"]:
         """Predictions of the next observation."""
         return self.activations(tokens)[0]
 
     def activations(
-        self, tokens: Float[Tensor, "pack batch time token"]
-    ) -> tuple[Float[Tensor, "pack batch time n_obs"], dict[str, Float[Tensor, "pack batch time d_model"]]]:
-        """Predictions, and the residual stream: `layer_0` enters the first layer, `layer_i` leaves the i-th (clipped)."""
+        self, tokens: Float[Tensor, "pack batch time token"], inner: Sequence[str] = ()
+    ) -> tuple[Float[Tensor, "pack batch time n_obs"], dict[str, Float[Tensor, "pack batch ..."]]]:
+        """Predictions, and the residual stream: `layer_0` enters the first layer, `layer_i` leaves the i-th (clipped).
+
+        `inner` names what else is wanted of every layer (`block.INNER`), which is then `layer_i.NAME`.
+        """
         e = self.embed(tokens)
         stream = {"layer_0": e}
         positions = kept_encoding(e.shape[2], self.model.d_pe, e.dtype, e.device) if self.model.d_pe else None
-        for index, layer in enumerate(self.layers):
-            e = layer(e, positions if index == 0 else None)
+        for index, layer in enumerate(self.blocks()):
+            stream |= {f"layer_{index + 1}.{name}": layer.inner(name, e, positions) for name in inner}
+            e, positions = layer(e, positions), None  # which the first layer alone reads
             stream[f"layer_{index + 1}"] = e
         return self.read_out(e), stream
 
@@ -81,20 +90,20 @@ def check_weights(found: Mapping[str, torch.Size], expected: Mapping[str, torch.
 
 
 def initialise(model: Model, n_obs: int, seeds: Sequence[int]) -> Transformer:
-    """A pack with one member per seed: N(0, init_std^2) weights and lam = 1, the same for a seed in any pack."""
+    """A pack with one member per seed: N(0, init_std^2) weights, and what kinds of layers fix (lam = 1); in any pack the same."""
     transformer = Transformer(model, n_obs, pack=len(seeds))
     shapes = {name: parameter.shape[1:] for name, parameter in transformer.named_parameters()}
-    transformer.load_seeds([_draw(shapes, model.init_std, seed) for seed in seeds])
+    starts = {f"layers.{i}.{name}": own.start for i, layer in enumerate(transformer.blocks()) for name, own in layer.own.items()}
+    fixed = {name: torch.full(shapes[name], start) for name, start in starts.items() if start is not None}
+    transformer.load_seeds([_draw(shapes, model.init_std, seed) | fixed for seed in seeds])
     return transformer
 
 
 def _draw(shapes: Mapping[str, torch.Size], std: float, seed: int) -> dict[str, Tensor]:
+    """All weights of a seed; drawn for those with a fixed start as well, which are put in their place."""
     rng = generator(seed, "init")
     draws = {name: rng.standard_normal(tuple(shape), dtype=np.float32) for name, shape in shapes.items()}
-    return {
-        name: torch.ones(shapes[name]) if name.endswith(".lam") else torch.from_numpy(np.float32(std) * draw)
-        for name, draw in draws.items()
-    }
+    return {name: torch.from_numpy(np.float32(std) * draw) for name, draw in draws.items()}
 
 
 def positional_encoding(time: int, d_pe: int) -> Float[Tensor, "time d_pe"]:

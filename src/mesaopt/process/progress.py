@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 LINE_EVERY = 1000
 BAR_SECONDS = 0.2
@@ -11,8 +12,8 @@ _WIDTH = 30
 class Progress:
     """Reports on one training; `mode` is `auto` (a bar on a terminal, else lines), `bar`, `lines` or `none`."""
 
-    def __init__(self, label: str, total: int, mode: str = "auto") -> None:
-        self.label, self.total = label, total
+    def __init__(self, run: str, seeds: Sequence[int], total: int, mode: str = "auto") -> None:
+        self.label, self.total = f"{run} seed {', '.join(map(str, seeds))}", total
         self.mode = mode if mode != "auto" else "bar" if sys.stderr.isatty() else "lines"
         self.first, self.since, self.drawn, self.loss = 0, time.monotonic(), 0.0, ""
 
@@ -37,8 +38,15 @@ class Progress:
         elif self.mode == "lines" and step % LINE_EVERY == 0:
             self._line(f"{self.label}: step {step} of {self.total}, {self._speed(step)}{self.loss}")
 
-    def end(self, step: int, what: str) -> None:
-        """Training is over at `step`: finished, or stopped."""
+    def finished(self, step: int, device: str, backend: str) -> None:
+        """Training is over."""
+        self._end(step, f"finished ({device}, backend {backend})")
+
+    def stopped(self, step: int) -> None:
+        """Training was asked to stop, and will go on from here."""
+        self._end(step, "stopped")
+
+    def _end(self, step: int, what: str) -> None:
         if self.mode == "bar":
             print(file=sys.stderr)
         self._line(f"{self.label}: {what} at step {step}, {self._speed(step)}{self.loss}")

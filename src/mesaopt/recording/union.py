@@ -12,7 +12,8 @@ import pandas as pd
 from mesaopt.errors import InputError
 from mesaopt.figures.registry import figure
 from mesaopt.recording.union_facts import Made, single_panels, united_facts
-from mesaopt.spec.run import Run, Theory
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.run import Run
 
 #: place of a seed among all
 Rank = Callable[[int], tuple[int, int]]

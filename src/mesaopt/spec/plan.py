@@ -10,7 +10,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.run import NAME, Run, Task, Theory, Training
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.json import NAME
+from mesaopt.spec.run import Run, Task, Training
 
 
 @dataclass(frozen=True)

@@ -5,63 +5,23 @@ is half the squared error summed over channels, mean over sequences: the unit of
 """
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.algorithms.learned import from_parameters
 from mesaopt.algorithms.least_squares import LeastSquares
-from mesaopt.data.files import read_sequences
-from mesaopt.data.sequences import inputs_targets
+from mesaopt.data.files import read_observations, read_sequences
 from mesaopt.data.test_sets import OWN, shared_batches
-from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.models.transformer import Transformer
+from mesaopt.models.predictors import Predictor, loss_by_position, model_predictor
 from mesaopt.models.weights import load_model
-from mesaopt.spec.run import Run, Task, Theory, read_spec
+from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.run import Task, read_run
 from mesaopt.store.tables import read_table, write_table
-from mesaopt.training.learning import from_parameters
 
-Predictor = Callable[[Tensor], Tensor]
 File = str | os.PathLike[str]
-
-
-def loss_by_position(
-    predictor: Predictor, observations: Float[Tensor, "batch time_plus_1 n_obs"], chunk: int = 64
-) -> Float[Tensor, "time"]:
-    """Mean loss at each t = 1..T in float64; `chunk` sequences at a time, so memory does not grow with their number."""
-    batch, elements, _ = observations.shape
-    total = torch.zeros(elements - 1, dtype=torch.float64)
-    for part in observations.split(chunk):
-        inputs, targets = inputs_targets(part)
-        total += (predictor(inputs) - targets).double().square().sum(dim=(0, 2))
-    return total / (2 * batch)
-
-
-def model_predictor(model: Transformer) -> Predictor:
-    """A trained model (a pack of one) as a predictor: tokenises its inputs, computes no gradients."""
-
-    def predict(inputs: Float[Tensor, "batch time n_obs"]) -> Float[Tensor, "batch time n_obs"]:
-        with torch.no_grad():
-            return model(tokenise(inputs, model.model.tokens)[None])[0]
-
-    return predict
-
-
-def read_run(weights: File) -> tuple[Run, int]:
-    """Spec and seed of a training, from the spec.json beside its weights; raises `InputError` when it is missing or damaged."""
-    return read_spec(Path(weights).parent / "spec.json")
-
-
-def read_observations(path: File, split: str, width: int) -> Float[Tensor, "batch time_plus_1 n_obs"]:
-    """One split of a sequences file; raises `InputError` unless the observations have `width` channels."""
-    observations = read_sequences(path, split)
-    if observations.shape[-1] != width:
-        raise InputError(f"{path}: observations have {observations.shape[-1]} channels; the predictor needs {width}")
-    return observations
 
 
 def _write(

@@ -28,8 +28,7 @@ from torch import Tensor
 from mesaopt.models.products import Products, blocks, compress, diagonal_means, layer_products
 from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_model
-from mesaopt.spec.run import Run
-from mesaopt.stages.evaluate import read_run
+from mesaopt.spec.run import Run, read_run
 from mesaopt.store.tables import write_table
 
 THRESHOLDS = (1, 5, 10)

@@ -7,12 +7,13 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.data.test_sets import fixed_test_batches
 from mesaopt.errors import InputError
+from mesaopt.models.predictors import loss_by_position
 from mesaopt.models.products import ProductModel, average
 from mesaopt.models.weights import load_weights
-from mesaopt.stages.evaluate import loss_by_position, read_run
+from mesaopt.spec.run import read_run
 from mesaopt.store.tables import write_table
-from mesaopt.training.loop import fixed_test_batches
 
 File = str | os.PathLike[str]
 

@@ -3,7 +3,7 @@
 import os
 import time
 
-from mesaopt.spec.run import Theory
+from mesaopt.spec.algorithm import Theory
 from mesaopt.store.tables import write_table
 from mesaopt.training.learning import learn
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mesaopt.backends.choose import Backend
+from mesaopt.backends.protocol import Backend
 from mesaopt.data.sequences import training_batch
 from mesaopt.spec.run import Run
 from mesaopt.training.state import TrainingState

@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from mesaopt.algorithms.gradient_descent import GradientDescent, line_search_eta
+from mesaopt.algorithms.gradient_descent import line_search_eta
 from mesaopt.algorithms.pairs import scores
-from mesaopt.algorithms.preconditioning import Preconditioned, polynomial, power_predictions
+from mesaopt.algorithms.preconditioning import polynomial, power_predictions
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import delayed
 from mesaopt.errors import DivergenceError, InputError
-from mesaopt.spec.run import Theory
+from mesaopt.spec.algorithm import Theory
 from mesaopt.training.optimizer import AdamW
 from mesaopt.training.schedule import learning_rate
 
@@ -30,8 +30,6 @@ _CHUNK = 64
 #: sequences for the line search of eta, drawn beyond those that the learning sees; few sequences carry most of the curvature, so
 #: that 2048 leave an error of 3 % in eta, and of 10 % in the loss at the last positions
 _LINE_SEARCH = 16384
-
-Predictor = GradientDescent | Preconditioned
 
 
 @dataclass(frozen=True)
@@ -119,15 +117,3 @@ def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[fl
         loss.backward()
         optimizer.update(step, learning_rate(step, theory.lr, theory.warmup, horizon, theory.final_lr))
     return history
-
-
-def from_parameters(theory: Theory, frame: pd.DataFrame) -> Predictor:
-    """The predictor with learned parameters; raises `InputError` when the table is not that of this algorithm."""
-    table = frame.sort_values("step").groupby("parameter")["value"].apply(lambda values: tuple(values.tolist())).to_dict()
-    names, size = (("alpha", "beta"), theory.n_steps) if theory.algorithm == "chebyshev" else (("eta", "w_0"), 1)
-    if set(table) != set(names) or any(len(table[name]) != size for name in names):
-        found = ", ".join(f"{len(values)} x {name}" for name, values in table.items())
-        raise InputError(f"{theory.name}: needs {size} x {' and '.join(names)}, the parameters are {found or 'empty'}")
-    if theory.algorithm == "gd":
-        return GradientDescent(table["eta"][0], table["w_0"][0])
-    return Preconditioned(table["alpha"], table["beta"], theory.inverse_lam, theory.form, theory.lag)

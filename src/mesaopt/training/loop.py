@@ -17,13 +17,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.backends import choose as backends
-from mesaopt.data.sequences import inputs_targets, training_batch
-from mesaopt.errors import DivergenceError
+from mesaopt.data.sequences import inputs_targets
+from mesaopt.data.test_sets import fixed_test_batches
+from mesaopt.errors import diverged
 from mesaopt.process.checkpoint import exclusive, load_checkpoint, save_checkpoint
 from mesaopt.process.progress import Progress
 from mesaopt.process.stopping import StopRequest
 from mesaopt.spec.run import Run
-from mesaopt.store.provenance import code_fingerprint, provenance
+from mesaopt.store.fingerprint import code_fingerprint
+from mesaopt.store.provenance import provenance
 from mesaopt.training.captured import CapturedStep
 from mesaopt.training.run_folder import (
     history_table,
@@ -105,7 +107,7 @@ class Trainer:
         self.tests = fixed_test_batches(run, seeds, options.device)
         self.bound = SANE_LOSS * inputs_targets(self.tests)[1].square().sum(-1).mean((0, 2, 3)) / 2
         self.started, self.seconds_before, self.saved = time.time(), 0.0, time.monotonic()
-        self.progress = Progress(f"{run.name} seed {', '.join(map(str, seeds))}", run.training.steps, options.progress)
+        self.progress = Progress(run.name, seeds, run.training.steps, options.progress)
 
     def loop(self, stop: StopRequest) -> None:
         """From the checkpoint, or from the beginning, to the last step."""
@@ -123,7 +125,7 @@ class Trainer:
         self.observe()
         if self.options.keep_checkpoint:
             self.save()
-        self.progress.end(state.step, f"finished ({self.options.device}, backend {self.backend.name})")
+        self.progress.finished(state.step, self.options.device, self.backend.name)
 
     def step(self) -> Float[Tensor, " pack"]:
         """One update; returns the loss before it."""
@@ -146,7 +148,7 @@ class Trainer:
             self.save()
             self.saved = time.monotonic()
         if stop.signal is not None:
-            self.progress.end(self.state.step, "stopped")
+            self.progress.stopped(self.state.step)
             stop.leave()
 
     def record(self) -> None:
@@ -165,11 +167,10 @@ class Trainer:
         """Stop at a loss that is not a number or beyond `SANE_LOSS`: keep the history, drop the checkpoint."""
         for index in torch.nonzero(~(losses <= self.bound)).flatten().tolist():
             seed, loss = self.seeds[index], losses[index].item()
-            message = f"{self.run.name} seed {seed} diverged at step {self.state.step}: loss {loss:.4g}"
-            message += f"; history kept in {self.homes[index]}; lower lr or lengthen warmup"
-            write_divergence(self.homes[index], self.work, message, history_table(self.state.history, index))
+            error = diverged(self.run.name, seed, self.state.step, loss, self.homes[index])
+            write_divergence(self.homes[index], self.work, str(error), history_table(self.state.history, index))
             self.checkpoint_path.unlink(missing_ok=True)
-            raise DivergenceError(message)
+            raise error
 
     def save(self) -> None:
         values, tensors = self.state.to_checkpoint()
@@ -191,13 +192,4 @@ class Trainer:
 
 def work(run: Run) -> dict[str, str]:
     """What decides the numbers of a training, besides the seed and rounding."""
-    return {"spec": run.to_json(), "code": code_fingerprint("mesaopt.training.loop")}
-
-
-def fixed_test_batches(
-    run: Run, seeds: Sequence[int], device: str = "cpu"
-) -> Float[Tensor, "batches pack batch time_plus_1 n_obs"]:
-    """The batches behind every test loss of a seed: the same at every step, in every training of the task."""
-    training = run.training
-    batches = [training_batch(run.task, seeds, training.test_batch, "test", i, device) for i in range(training.test_batches)]
-    return torch.stack(batches)
+    return {"spec": run.to_json(), "code": code_fingerprint("mesaopt.training.loop", run.modules())}

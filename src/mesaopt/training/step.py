@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from mesaopt.backends.choose import Backend
-from mesaopt.data.sequences import inputs_targets, training_batch
-from mesaopt.data.tokens import tokenise
+from mesaopt.backends.protocol import Backend
+from mesaopt.data.sequences import training_batch
 from mesaopt.spec.run import Run
+from mesaopt.spec.words import module
 from mesaopt.training.schedule import learning_rate
 from mesaopt.training.state import TrainingState
 
@@ -49,5 +49,5 @@ def descend(
 
 def tokens_targets(run: Run, observations: Float[Tensor, "pack batch time_plus_1 n_obs"]) -> tuple[Tensor, Tensor]:
     """What the model reads (pack, batch, time, token), and what it shall predict (pack, batch, time, n_obs)."""
-    inputs, targets = inputs_targets(observations)
-    return tokenise(inputs, run.model.tokens), targets
+    examples: tuple[Tensor, Tensor] = module("objective", run.training.objective).examples(run.model, observations)
+    return examples

@@ -13,13 +13,14 @@ from mesaopt.backends.native.build import BuildError, Shape, kernel_library
 from mesaopt.backends.native.merged import merges, products, set_gradients
 from mesaopt.backends.native.sequences import NativeSampler, sequences_library
 from mesaopt.errors import InputError
-from mesaopt.models.block import Layer
-from mesaopt.models.layers.mesa import LAM_FLOOR
+from mesaopt.models.block import Block
 from mesaopt.models.transformer import Transformer, positional_encoding
 from mesaopt.spec.run import Model, Run, Task
 
-#: the kinds of layers that the kernel has equations for, as it calls them itself
-KINDS = ("linear", "softmax", "mesa")
+#: the loss that the kernel computes
+OBJECTIVE = "squared_error"
+#: the kinds of layers that the kernel has equations for, as it calls them itself, and the name of the number that each head has
+KINDS = {"linear": None, "softmax": None, "mesa": "lam"}
 
 
 def unsupported(model: Model) -> str | None:
@@ -38,6 +39,8 @@ def available(run: Run) -> str | None:
     """Why the native backend cannot train this run on this machine, or None if it can. Compiles the kernel on first use."""
     if reason := unsupported(run.model):
         return reason
+    if run.training.objective != OBJECTIVE:
+        return f"the native kernel has no objective {run.training.objective}"
     try:
         kernel_library(_shape(run.model, run.task.n_obs, run.task.context_length))
         sequences_library(run.task.n_state)
@@ -73,14 +76,14 @@ class NativeBackend:
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter, memory_format=torch.contiguous_format)
         merged = _shape(model.model, model.n_obs, tokens.shape[2]).merged
-        rooms = [_room(layer, merged) for layer in cast(list[Layer], model.layers)]
+        rooms = [_room(layer, merged) for layer in model.blocks()]
         d_position = _position_table(model, tokens.shape[2], gradients=True)
         ends = [None if p is None else p.grad for p in _embeddings(model)]
         losses = _call(model, tokens, targets, [*chain.from_iterable(rooms), *ends, d_position])
         if d_position is not None:
             _position_gradients(model, d_position)
         if merged:
-            for layer, (d_qk, _, _, d_ov, _) in zip(cast(list[Layer], model.layers), rooms, strict=True):
+            for layer, (d_qk, _, _, d_ov, _) in zip(model.blocks(), rooms, strict=True):
                 set_gradients(layer, cast(Tensor, d_qk), cast(Tensor, d_ov))
         return losses
 
@@ -91,15 +94,25 @@ def _shape(model: Model, n_obs: int, time: int) -> Shape:
     return Shape(time=time, d_head=d_head, d_model=model.d_model, n_obs=n_obs, raw=model.tokens == "raw", merged=merged)
 
 
-def _matrices(layer: Layer, merged: bool) -> list[Tensor | None]:
+def _matrices(layer: Block, merged: bool) -> list[Tensor | None]:
     """Of one layer, in the kernel's order."""
     if merged:
         qk, ov = products(layer)
         return [qk, None, None, ov, None]
-    return [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, layer.lam if layer.kind == "mesa" else None]
+    return [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, *([getattr(layer, name) for name in layer.own] or [None])]
 
 
-def _room(layer: Layer, merged: bool) -> list[Tensor | None]:
+def _parameters(model: Transformer, merged: bool) -> list[Tensor | None]:
+    """Of all layers; a head's own number as PyTorch uses it, with the floor that gradients pass through."""
+    found: list[Tensor | None] = []
+    for layer in model.blocks():
+        *matrices, own = _matrices(layer, merged)
+        floor = next((parameter.floor for parameter in layer.own.values()), None)
+        found += [*matrices, own if own is None or floor is None else own.clamp(min=floor)]
+    return found
+
+
+def _room(layer: Block, merged: bool) -> list[Tensor | None]:
     """Where the gradients of `_matrices` go."""
     if merged:
         size = (*layer.W_O.shape[:2], layer.W_O.shape[2], layer.W_O.shape[2])
@@ -118,14 +131,14 @@ def _position_table(model: Transformer, time: int, gradients: bool = False) -> F
         return None
     if gradients:
         return torch.empty(2, model.model.n_heads, time, model.model.d_head)
-    first = cast(Layer, model.layers[0])
+    first = model.blocks()[0]
     weights = torch.stack([first.W_Q[0, :, :, d_model:], first.W_K[0, :, :, d_model:]])
     return torch.einsum("td,nhkd->nhtk", positional_encoding(time, d_pe).to(weights), weights).contiguous()
 
 
 def _position_gradients(model: Transformer, d_table: Float[Tensor, "2 heads time d_head"]) -> None:
     encoding = positional_encoding(d_table.shape[2], model.model.d_pe).to(d_table)
-    first = cast(Layer, model.layers[0])
+    first = model.blocks()[0]
     for weight, gradient in zip((first.W_Q, first.W_K), d_table, strict=True):
         assert weight.grad is not None
         weight.grad[0, :, :, model.model.d_model :] = torch.einsum("htk,td->hkd", gradient, encoding)
@@ -147,10 +160,7 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
         kernel = kernel_library(shape)
     except BuildError as error:
         raise InputError(str(error)) from None
-    # lam as the PyTorch layer uses it: with a floor that gradients pass through
-    matrices = [_matrices(layer, shape.merged) for layer in cast(list[Layer], model.layers)]
-    parameters = [p.clamp(min=LAM_FLOOR) if p is not None and p.ndim == 2 else p for p in chain.from_iterable(matrices)]
-    inputs = [*parameters, *_embeddings(model), _position_table(model, time)]
+    inputs = [*_parameters(model, shape.merged), *_embeddings(model), _position_table(model, time)]
     tokens, targets = tokens.contiguous(), targets.contiguous()
     for tensor in (tokens, targets, *inputs, *(gradients or ())):
         _check(tensor)

@@ -7,7 +7,7 @@ residual stream x itself. Softmax and mesa layers would need d_head as well, and
 from jaxtyping import Float
 from torch import Tensor
 
-from mesaopt.models.block import Layer
+from mesaopt.models.block import Block
 from mesaopt.spec.run import Model
 
 Product = Float[Tensor, "1 heads d_model d_model"]
@@ -23,12 +23,12 @@ def merges(model: Model, time: int) -> bool:
     return set(model.layers) == {"linear"} and model.d_pe == 0 and merged < separate
 
 
-def products(layer: Layer) -> tuple[Product, Product]:
+def products(layer: Block) -> tuple[Product, Product]:
     """W_K^T W_Q and W_O W_V of every head."""
     return layer.W_K.mT @ layer.W_Q, layer.W_O @ layer.W_V
 
 
-def set_gradients(layer: Layer, d_qk: Product, d_ov: Product) -> None:
+def set_gradients(layer: Block, d_qk: Product, d_ov: Product) -> None:
     """The gradients of a layer's four matrices from those of its two products, by the product rule, into each `.grad`."""
     for parameter, gradient in (
         (layer.W_Q, layer.W_K @ d_qk),

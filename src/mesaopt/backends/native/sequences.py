@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.backends.native.build import library
-from mesaopt.data.sequences import Sampler
+from mesaopt.data.sampler import Sampler
 
 SOURCE = "sequences.cpp"
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mesaopt.errors import InputError
-from mesaopt.models.block import Layer
+from mesaopt.models.block import Block
 from mesaopt.spec.run import Model
 
 #: the kinds of layers that are written out here
@@ -29,7 +29,7 @@ class Scratch:
         self.future = torch.full((time, time), -math.inf, dtype=dtype).tril_(-1)
 
 
-class Block:
+class WrittenBlock:
     """clip(e + sum_h W_O_h attention_h(e)), of which the first `channels`: a seed's weights, and sums of their gradients.
 
     Arrays are (sequence, channel, time), a lane is a head of a sequence, and row t' and column t of the attention weights belong
@@ -110,7 +110,7 @@ class Block:
         parts = [torch.bmm(a, b, out=out) for (a, b), out in zip(pairs, scratch.parts, strict=True)]
         torch.cat(parts, 1, out=scratch.grad_qkv)
 
-    def load(self, layer: Layer, seed: int, positions: Float[Tensor, "time d_pe"] | None) -> None:
+    def load(self, layer: Block, seed: int, positions: Float[Tensor, "time d_pe"] | None) -> None:
         """Take the weights of one seed, with no gradients yet."""
         W_Q, W_K, W_V, W_O = (parameter[seed] for parameter in (layer.W_Q, layer.W_K, layer.W_V, layer.W_O))
         d_model = self.model.d_model
@@ -123,7 +123,7 @@ class Block:
             of_Q, of_K = (W[..., d_model:] @ positions.mT for W in (W_Q, W_K))
             torch.cat([of_Q, of_K, torch.zeros_like(of_K)], 1, out=self._by_head(self.table))
 
-    def store(self, layer: Layer, seed: int, positions: Float[Tensor, "time d_pe"] | None) -> None:
+    def store(self, layer: Block, seed: int, positions: Float[Tensor, "time d_pe"] | None) -> None:
         """Put the sums of gradients into the `.grad` of the seed's parameters."""
         d_model, d_head = self.model.d_model, self.model.d_head
         grads = [gradient_of(parameter, seed) for parameter in (layer.W_Q, layer.W_K, layer.W_V)]

@@ -7,16 +7,17 @@ and every product takes and gives arrays as they lie; and the last layer makes o
 """
 
 import functools
-from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mesaopt.backends.written_out.block import KINDS, Block, Scratch, gradient_of
-from mesaopt.models.block import Layer
+from mesaopt.backends.written_out.block import KINDS, Scratch, WrittenBlock, gradient_of
 from mesaopt.models.transformer import Transformer, kept_encoding
 from mesaopt.spec.run import Model
+
+#: the loss that is written out here
+OBJECTIVE = "squared_error"
 
 
 def supports(model: Model) -> bool:
@@ -59,11 +60,11 @@ class _Stack:
         self.entry, self.prediction = new(size, model.d_model, time), new(size, n_obs, time)
         self.positions = kept_encoding(time, model.d_pe, dtype, torch.device("cpu")) if model.d_pe else None
         channels = [model.d_model] * last + [model.d_model if self.raw else n_obs]
-        self.blocks = [Block(model, index, count, time, size, self.scratch) for index, count in enumerate(channels)]
+        self.blocks = [WrittenBlock(model, index, count, time, size, self.scratch) for index, count in enumerate(channels)]
 
     def load(self, model: Transformer, seed: int) -> None:
         """Take the weights of one seed, with no gradients yet."""
-        for block, layer in zip(self.blocks, cast(list[Layer], model.layers), strict=True):
+        for block, layer in zip(self.blocks, model.blocks(), strict=True):
             block.load(layer, seed, self.positions)
         if self.raw:
             self.W_in, self.W_out = model.embedding[seed], model.unembedding[seed]
@@ -71,7 +72,7 @@ class _Stack:
 
     def store(self, model: Transformer, seed: int) -> None:
         """Put the gradients into the `.grad` of the seed's parameters."""
-        for block, layer in zip(self.blocks, cast(list[Layer], model.layers), strict=True):
+        for block, layer in zip(self.blocks, model.blocks(), strict=True):
             block.store(layer, seed, self.positions)
         if self.raw:
             gradient_of(model.embedding, seed).copy_(self.grad_in)

@@ -1,1 +1,1 @@
-"""One file per kind of attention layer."""
+"""One file per kind of attention layer: its equation, its own parameters and where they start."""

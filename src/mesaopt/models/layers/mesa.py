@@ -14,10 +14,30 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mesaopt.models.kinds import Kind, Own, Parameters
 from mesaopt.models.recursion import Inverse, lane_blocks, parts
+from mesaopt.spec.run import Model
 
 #: lam is a raw parameter under weight decay; below this it would not be a ridge regression any more
 LAM_FLOOR = 1e-6
+
+
+def heads(q: Tensor, k: Tensor, v: Tensor, e: Tensor, own: Parameters) -> Tensor:
+    """Every head's answers."""
+    return mesa_attention(q, k, v, own["lam"][:, None])
+
+
+def weights(q: Tensor, k: Tensor, v: Tensor, e: Tensor, own: Parameters) -> Tensor:
+    """k_{t'}^T R_t q_t (row t, column t'): the weights with which the values are summed."""
+    return mesa_weights(q, k, own["lam"][:, None])
+
+
+def mesa_weights(
+    q: Float[Tensor, "*heads time d_head"], k: Float[Tensor, "*heads time d_head"], lam: Float[Tensor, "..."]
+) -> Float[Tensor, "*heads time time"]:
+    """The answer is linear in the values, so its weights are the answers to values that mark their position."""
+    marks = torch.eye(k.shape[-2], dtype=k.dtype, device=k.device).expand(*k.shape[:-1], -1)
+    return mesa_attention(q, k, marks, lam)
 
 
 def mesa_ridge(
@@ -148,3 +168,11 @@ def _later_to_earlier(k: Tensor, v: Tensor, forget: Tensor | None, grad: Tensor,
         grad_v[part.at] = of_v
         torch.add(part.gather(past, h, w, None if later is None else later.mT), of_k, out=x[part.at])
         later = part.carry_back(later, past, h)
+
+
+def own(model: Model) -> dict[str, Own]:
+    """lambda of every head, 1 at the start."""
+    return {"lam": Own((model.n_heads,), start=1.0, floor=LAM_FLOOR)}
+
+
+KIND = Kind(heads, weights, own)

@@ -1,0 +1,1 @@
+"""One file per kind of task: how its systems are drawn."""
