@@ -262,7 +262,7 @@ def test_learning_of_gradient_descent() -> None:
 
 
 def test_learning_that_diverges_is_stopped() -> None:
-    with pytest.raises(DivergenceError, match=r"linear/proposition2: loss .* at step \d+ \(seed 3\)"):
+    with pytest.raises(DivergenceError, match=r"linear/proposition2 seed 3: loss .* at step \d+;"):
         learn(dataclasses.replace(THEORY, lr=1e60), seed=3)
 
 

@@ -19,10 +19,9 @@ from mesaopt.algorithms.pairs import scores
 from mesaopt.algorithms.preconditioning import polynomial, power_predictions
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import delayed
-from mesaopt.errors import DivergenceError, InputError
+from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import Theory
-from mesaopt.training.optimizer import AdamW
-from mesaopt.training.schedule import learning_rate
+from mesaopt.training.descent import Settings, descend
 
 #: sequences whose attention scores are held at once, so that they stay in the cache
 _CHUNK = 64
@@ -103,17 +102,11 @@ def learn(theory: Theory, seed: int) -> tuple[pd.DataFrame, list[float]]:
 
 
 def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[float]:
-    optimizer = AdamW(problem.parameters.values(), theory.weight_decay)
-    horizon = theory.horizon or theory.steps
-    history = []
-    for step in range(theory.steps):
+    def loss(step: int) -> Float[Tensor, ""]:
         with torch.no_grad():
             batch = moments(problem.basis, training_batch(theory.task, [seed], theory.batch, "theory", step)[0])
-        loss = batch.loss(problem.coefficients())
-        history.append(loss.item())
-        if not torch.isfinite(loss):
-            raise DivergenceError(f"{theory.name}: loss {loss.item()} at step {step} (seed {seed}); a smaller lr may help")
-        optimizer.gradients.zero_()
-        loss.backward()
-        optimizer.update(step, learning_rate(step, theory.lr, theory.warmup, horizon, theory.final_lr))
-    return history
+        return batch.loss(problem.coefficients())
+
+    schedule = theory.warmup, theory.horizon, theory.final_lr
+    settings = Settings(theory.steps, theory.lr, theory.weight_decay, *schedule)
+    return descend(problem.parameters.values(), loss, settings, f"{theory.name} seed {seed}")
