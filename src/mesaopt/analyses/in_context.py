@@ -17,8 +17,6 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
 
-SEQUENCES = 64
-
 
 def check_measurable(tokens: str, context_length: int) -> None:
     """Raises `InputError` for raw tokens, where what stands before a query is its past, and for a context without a pair."""
@@ -58,6 +56,6 @@ def in_context_loss(
 def in_context_table(
     model: Transformer, observations: Float[Tensor, "batch time_plus_1 n_obs"], readouts: Float[Tensor, "layer d_model n_obs"]
 ) -> pd.DataFrame:
-    """Table `in_context` (t = T-1) from the first 64 sequences; `readouts` are next-token probes at the last position T."""
-    losses = in_context_loss(model, observations[:SEQUENCES], readouts)
+    """Table `in_context` (t = T-1); `readouts` are next-token probes at the last position T."""
+    losses = in_context_loss(model, observations, readouts)
     return pd.DataFrame({"layer": range(len(losses)), "loss": losses.numpy()}).assign(t=observations.shape[1] - 2)

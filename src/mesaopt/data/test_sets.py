@@ -14,20 +14,20 @@ from mesaopt.data.random import generator
 from mesaopt.data.sequences import generate, training_batch
 from mesaopt.spec.run import Run, Task
 
-TEST_BATCHES = 5
-#: sequences of a batch, as published
-LARGEST = 256
 #: the number of the batch that is each seed's own: its evaluation sequences
 OWN = 0
 
 
-def shared_batches(task: Task, own: int) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
-    """Number (from 1) and sequences of each of five batches: 256 or, if a seed's own batch has fewer, as many as that (`own`).
+def shared_batches(
+    task: Task, own: int, batches: int = 5, size: int = 256
+) -> Iterator[tuple[int, Float[Tensor, "size time_plus_1 n_obs"]]]:
+    """Number (from 1) and sequences of each of the `batches`: `size` (as published) or, if a seed's own batch has fewer, as many
+    as that (`own`).
 
     They are drawn from a stream that trainings and evaluation files do not use.
     """
-    for number in range(1, TEST_BATCHES + 1):
-        drawn = generate(task, min(own, LARGEST), generator(0, "shared_test_batches", number))
+    for number in range(1, batches + 1):
+        drawn = generate(task, min(own, size), generator(0, "shared_test_batches", number))
         yield number, drawn.observations
 
 

@@ -3,16 +3,21 @@
 A `Plan` is what the workflow asks: the seeds, the specs of all runs and hand-written algorithms, the number of sequences.
 """
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.json import NAME
+from mesaopt.spec.analysis import SETTINGS
+from mesaopt.spec.grid import at, filled, placed, points
+from mesaopt.spec.json import NAME, Spec
 from mesaopt.spec.run import Run, Task, Training
+from mesaopt.spec.sweep import Sweep, add_sweep
+
+#: settings of a stage by pattern over names of runs
+Analyses = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,20 @@ class Plan:
     runs: dict[str, Run]
     theory: dict[str, Theory]
     interpolations: dict[str, str]
+    sweep: Sweep | None
+    analyses: dict[str, Analyses]
 
     def run(self, name: str) -> Run:
         return _pick(self.runs, name, "run")
+
+    def analysis(self, stage: str, run: str) -> Spec:
+        """The settings of a stage for a run; raises `InputError` for values that cannot be."""
+        kind: type[Spec] = _pick(SETTINGS, stage, "analysis")
+        changes = [of for pattern, of in self.analyses.get(stage, {}).items() if fnmatchcase(run, pattern)]
+        try:
+            return kind.from_dict({key: value for of in changes for key, value in of.items()})
+        except InputError as error:
+            raise InputError(f"analyses: {stage}: {error}") from None
 
     def algorithm(self, name: str) -> Theory:
         return _pick(self.theory, name, "theory entry")
@@ -47,11 +63,12 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     if scale not in scales:
         raise InputError(unknown(scale, "scale", [*scales, "recorded"]))
     layers = [(f"scale {scale}", scales[scale]), ("config", config)]
-    entries = {part: _expand(experiments[part]) for part in ("runs", "theory")}
+    entries = {part: _experiments(experiments[part]) for part in ("runs", "theory")}
     for source, layer in layers:
         for part, table in entries.items():
             _override(table, layer.get(part) or {}, f"{source}: {part}")
-    tasks = {name: Task.from_dict({**values, "name": name}) for name, values in experiments["tasks"].items()}
+    tasks = _tasks(experiments["tasks"])
+    sweep = add_sweep(config["sweep"], entries["runs"], tasks) if config.get("sweep") else None
     runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
     return Plan(
         scale=scale,
@@ -62,6 +79,8 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         runs=runs,
         theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
         interpolations=_interpolations(experiments["interpolations"], runs),
+        sweep=sweep,
+        analyses=_analyses(experiments, layers),
     )
 
 
@@ -85,32 +104,30 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
 
 
 def _expand(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """One entry per depth for names with `{depth}`; a mapping from depth to number is replaced by the number."""
+    """One entry per point of an entry's sweep, under its name with the values filled in; `depth: [...]` is a sweep, too."""
     expanded: dict[str, dict[str, Any]] = {}
     for name, entry in entries.items():
-        depths = entry.get("depth", 1) if isinstance(entry, Mapping) else 1
-        for depth in depths if isinstance(depths, list) else [depths]:
-            values = copy.deepcopy({key: value for key, value in dict(entry).items() if key != "depth"})
-            if "model" in values:
-                values["model"]["layers"] = values["model"]["layers"] * depth
-                values["training"] = {key: _at_depth(value, depth, f"{name}: {key}") for key, value in values["training"].items()}
-            full = name.replace("{depth}", str(depth))
-            if not NAME.fullmatch(full):
-                raise InputError(
-                    f"experiment name {full!r}: must be task/name of lower-case letters, digits, - (and _ in the task)"
-                )
+        values = dict(entry) if isinstance(entry, Mapping) else {}
+        depth = values.pop("depth", None)
+        sweep = dict(values.pop("sweep", {})) | ({"depth": depth if isinstance(depth, list) else [depth]} if depth else {})
+        for point in points(name, sweep):
+            full = filled(name, point)
             if full in expanded:
                 raise InputError(f"experiment {full!r} is defined twice")
-            expanded[full] = values
+            expanded[full] = placed(at(values, point, name), point)
     return expanded
 
 
-def _at_depth(value: Any, depth: int, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    if depth not in value:
-        raise InputError(f"{where} has no value for depth {depth}")
-    return value[depth]
+def _experiments(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    expanded = _expand(entries)
+    for name in expanded:
+        if not NAME.fullmatch(name):
+            raise InputError(f"experiment name {name!r}: must be task/name of lower-case letters, digits, - (and _ in the task)")
+    return expanded
+
+
+def _tasks(entries: Mapping[str, Any]) -> dict[str, Task]:
+    return {name: Task.from_dict({**values, "name": name}) for name, values in _expand(entries).items()}
 
 
 def _override(entries: dict[str, dict[str, Any]], overrides: Mapping[str, Any], where: str) -> None:
@@ -165,6 +182,20 @@ def _check_schedule(name: str, settings: Training | Theory) -> None:
             f"{name}: a cosine to final_lr {settings.final_lr} begins after the warm-up: warmup {settings.warmup} contradicts"
             f" {last} {end}"
         )
+
+
+def _analyses(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Analyses]:
+    """Settings by stage and pattern over names of runs: those of experiments.yaml, then the scale's, then the user's."""
+    found: dict[str, Analyses] = {}
+    for source, layer in [("experiments.yaml", experiments), *layers]:
+        for stage, patterns in (layer.get("analyses") or {}).items():
+            if stage not in SETTINGS:
+                raise InputError(f"{source}: analyses: {unknown(stage, 'analysis', list(SETTINGS))}")
+            for pattern, settings in patterns.items():
+                # later ones win: they come last
+                before = found.setdefault(stage, {}).pop(pattern, {})
+                found[stage][pattern] = {**before, **settings}
+    return found
 
 
 def _interpolations(pairs: Mapping[str, str], runs: Mapping[str, Run]) -> dict[str, str]:

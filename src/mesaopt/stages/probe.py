@@ -26,11 +26,10 @@ from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.analysis import Probe
 from mesaopt.spec.run import Run, read_run
 from mesaopt.store.tables import read_table
 
-#: in-sample errors are low by the share of fitted features in the sequences, so their number is part of the published way
-IN_SAMPLE = 256
 SEQUENCES = ("evaluation", "probe_fit", "probe_score")
 
 File = str | os.PathLike[str]
@@ -47,7 +46,12 @@ def read_preconditioner(theory: Theory, parameters: File) -> Preconditioned:
 
 
 def probe_run(
-    weights: File, sequences: File, preconditioner: Preconditioned, controls: bool = False, in_context: bool = False
+    weights: File,
+    sequences: File,
+    preconditioner: Preconditioned,
+    controls: bool = False,
+    in_context: bool = False,
+    settings: Probe = Probe(),
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Table `probes` of a trained model, and table `in_context` if asked for; its spec.json lies beside the weights.
 
@@ -58,7 +62,7 @@ def probe_run(
     if in_context:
         check_measurable(run.model.tokens, run.task.context_length)
     model = load_model(run, weights)
-    samples = {split: _sample(run, _read(run, sequences, split), preconditioner) for split in SEQUENCES}
+    samples = {split: _sample(run, _read(run, sequences, split, settings.in_sample), preconditioner) for split in SEQUENCES}
     probed = {split: sample.with_shuffled() for split, sample in samples.items()} if controls else samples
     table, held_out = _both_splits(model, probed)
     frames = [table.assign(model="trained", batch=OWN)]
@@ -66,9 +70,11 @@ def probe_run(
         untrained = initialise(run.model, run.task.n_obs, [seed])
         table, _ = _both_splits(untrained, {split: sample.controlled() for split, sample in samples.items()})
         frames.append(table.assign(model="untrained", batch=OWN))
-        frames += _on_shared_batches(model, run, len(samples["evaluation"].observations), preconditioner)
+        frames += _on_shared_batches(model, run, len(samples["evaluation"].observations), preconditioner, settings)
     readouts = held_out["next_token"][:, -1]
-    measured = in_context_table(model, samples["evaluation"].observations, readouts) if in_context else None
+    measured = (
+        in_context_table(model, samples["evaluation"].observations[: settings.in_context], readouts) if in_context else None
+    )
     return pd.concat(frames, ignore_index=True), measured
 
 
@@ -86,16 +92,18 @@ def _in_sample(model: Transformer, sample: Sample) -> pd.DataFrame:
     return score(streams, sample, fit(streams, sample)).assign(split="in_sample")
 
 
-def _on_shared_batches(model: Transformer, run: Run, size: int, preconditioner: Preconditioned) -> Iterator[pd.DataFrame]:
+def _on_shared_batches(
+    model: Transformer, run: Run, size: int, preconditioner: Preconditioned, settings: Probe
+) -> Iterator[pd.DataFrame]:
     """In-sample errors on each test batch of `size` sequences."""
-    for number, observations in shared_batches(run.task, size):
+    for number, observations in shared_batches(run.task, size, settings.test_batches, settings.test_batch):
         sample = _sample(run, observations, preconditioner).controlled()
         yield _in_sample(model, sample).assign(model="trained", batch=number)
 
 
-def _read(run: Run, sequences: File, split: str) -> Float[Tensor, "batch time_plus_1 n_obs"]:
+def _read(run: Run, sequences: File, split: str, in_sample: int) -> Float[Tensor, "batch time_plus_1 n_obs"]:
     observations = read_observations(sequences, split, run.task.n_obs)
-    return observations[:IN_SAMPLE] if split == "evaluation" else observations
+    return observations[:in_sample] if split == "evaluation" else observations
 
 
 def _sample(run: Run, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned) -> Sample:

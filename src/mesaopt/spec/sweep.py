@@ -1,0 +1,77 @@
+"""A sweep of the user's own (`sweep:` in config.yaml): one run, trained over a grid of any of its settings.
+
+Every point is a run like any other. Where a setting is one of the task's, the point has a task of its own, named after it.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mesaopt.errors import InputError, unknown
+from mesaopt.spec.grid import PARTS, Point, at, points, spelled
+from mesaopt.spec.run import Task
+
+TASK_SETTINGS = tuple(field.name for field in dataclasses.fields(Task) if field.name not in ("name", "kind"))
+MODEL_SETTINGS = ("depth", *PARTS["model"])
+SETTINGS = (*TASK_SETTINGS, *MODEL_SETTINGS, *PARTS["training"])
+#: what may be drawn over the grid: the test loss at the end, the loss at the last position, and the error of a probe there
+PANELS = ("test_loss", "mse", "target_probe", "preconditioning_probe")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`points` are the values of every trained run, by its name; `over` are the swept settings, the first one drawn along x."""
+
+    run: str
+    over: tuple[str, ...]
+    panel: str
+    points: dict[str, Point]
+
+
+def add_sweep(asked: Mapping[str, Any], runs: dict[str, dict[str, Any]], tasks: dict[str, Task]) -> Sweep:
+    """Add the runs and tasks of a sweep to those of a plan. Raises `InputError` for names that do not exist."""
+    name, over, follow, panel = asked["run"], asked["over"], asked.get("with") or {}, asked.get("panel", PANELS[0])
+    if name not in runs:
+        raise InputError(f"sweep: run: {unknown(name, 'run', list(runs))}")
+    if panel not in PANELS:
+        raise InputError(f"sweep: panel: {unknown(panel, 'panel', list(PANELS))}")
+    for key in (*over, *follow):
+        if key not in SETTINGS:
+            raise InputError(f"sweep: {unknown(key, 'setting', list(SETTINGS))}")
+    found: dict[str, Point] = {}
+    for point in points("sweep", over):
+        task, entry = _entry(runs[name], tasks, point, point | at(follow, point, "sweep: with"))
+        tasks[task.name] = task
+        full = f"{task.name}/{name.partition('/')[2]}{_suffix(point, set(SETTINGS) - set(TASK_SETTINGS))}-sweep"
+        runs[full] = entry
+        found[full] = point
+    return Sweep(name, tuple(over), panel, found)
+
+
+def _entry(
+    base: Mapping[str, Any], tasks: Mapping[str, Task], point: Point, settings: Mapping[str, Any]
+) -> tuple[Task, dict[str, Any]]:
+    """The task and the entry of one point, with all that `settings` say."""
+    entry, task = copy.deepcopy(dict(base)), tasks[base["task"]]
+    changed = {key: value for key, value in settings.items() if key in TASK_SETTINGS}
+    if changed:
+        task = Task.from_dict(task.to_dict() | changed | {"name": task.name + _suffix(point, set(TASK_SETTINGS))})
+    for key, value in settings.items():
+        part = next((part for part, keys in PARTS.items() if key in keys), None)
+        if key == "depth":
+            entry["model"]["layers"] = _repeated(entry["model"]["layers"], value)
+        elif part is not None:
+            entry[part][key] = value
+    return task, entry | {"task": task.name}
+
+
+def _suffix(point: Point, settings: set[str]) -> str:
+    return "".join(f"-{key.replace('_', '-')}-{spelled(value)}" for key, value in point.items() if key in settings)
+
+
+def _repeated(layers: list[str], depth: Any) -> list[str]:
+    if len(set(layers)) > 1 or not isinstance(depth, int) or depth < 1:
+        raise InputError(f"sweep: depth: {depth!r} layers of {' and '.join(dict.fromkeys(layers))}: one kind of layer, a number")
+    return layers[:1] * depth
