@@ -108,12 +108,13 @@ def test_nan_and_infinity_come_through():
 @pytest.mark.parametrize("size", [33, 256])
 @pytest.mark.parametrize("name", words("task kind"))
 def test_a_training_batch_is_the_plain_one(name, size):
-    """Within 1e-5 for the median sequence. Rounding grows with the condition of the matrix that a system is made of, and where
-    that is bad a contracting system of large entries, clipped at 2, may go anywhere: fewer than one sequence in fifty."""
+    """Within 1e-5 of its largest entry for the median sequence. Rounding grows with the condition of the matrix that a system is
+    made of, and where that is bad a contracting system of large entries, clipped at 2, may go anywhere: fewer than one sequence
+    in fifty."""
     task = Task(name)
     found = training_batch(task, [1, 11], size, "train", 4, sampler=NativeBackend().sampler(task))
     expected = training_batch(task, [1, 11], size, "train", 4, sampler=TorchBackend().sampler(task))
-    errors = (found - expected).abs().amax((2, 3)).flatten()
+    errors = ((found - expected).abs().amax((2, 3)) / expected.abs().amax((2, 3))).flatten()
     assert errors.median() < 1e-5 and (errors < 1e-3).double().mean() > 0.98 and found.shape == (2, size, 51, 10)
 
 
