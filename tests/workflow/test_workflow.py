@@ -91,6 +91,29 @@ def test_a_comment_reruns_nothing(clone: Path) -> None:
     assert planned(clone, *FIGURES, *SMOKE) == {}
 
 
+def test_what_is_new_or_only_said_otherwise_reruns_nothing(clone: Path) -> None:
+    sources = clone / "src/mesaopt"
+    for name in ("data/tasks/new.py", "models/layers/new.py", "models/objectives/new.py", "stages/new.py", "figures/new.py"):
+        (sources / name).write_text("x = 1\n")
+    for name, old, new in (
+        ("process/progress.py", "goes on at step", "continues at step"),
+        ("errors.py", "diverged at step", "left the sane range at step"),
+        ("models/layers/mesa.py", "LAM_FLOOR = 1e-6", "LAM_FLOOR = 1e-5"),  # no run here has such a layer
+        ("data/tasks/contracting.py", "BOUND = 2.0", "BOUND = 3.0"),  # nor this task
+    ):
+        text = (sources / name).read_text()
+        assert old in text
+        (sources / name).write_text(text.replace(old, new))
+    assert planned(clone, *FIGURES, *SMOKE) == {}
+
+
+def test_a_change_in_the_equation_of_a_layer_retrains_its_runs(clone: Path) -> None:
+    path = clone / "src/mesaopt/models/layers/linear.py"
+    path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
+    jobs = planned(clone, *FIGURES, *SMOKE)
+    assert jobs["train"] == 3 and "sequences" not in jobs and "learn" not in jobs
+
+
 def test_a_change_in_a_generator_retrains(clone: Path) -> None:
     path = clone / "src/mesaopt/data/sequences.py"
     path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
