@@ -1,227 +1,69 @@
-"""Command line: `python -m mesaopt STAGE ... [then STAGE ...]`. Reads arguments, calls stages, says
-what was wrong in one line.
+"""Command line: `python -m mesaopt STAGE ... [then STAGE ...]`. Made from the list of stages; says what was wrong in one line.
 
-Stages are imported when they are called, so that drawing a figure does not wait for torch.
+A stage's module is imported when it is called, so that drawing a figure does not wait for torch.
 """
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
-from mesaopt.arguments import parser
 from mesaopt.errors import InputError
-from mesaopt.files_of_stages import results_read, say_where_from
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.threads import one_thread
-from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.run import Task
+from mesaopt.spec import stages
+from mesaopt.spec.stage import Stage
 from mesaopt.store.digests import require_intact
 
-
-def _text(value: str) -> str:
-    """JSON given as such, or in a file."""
-    if value.lstrip().startswith("{"):
-        return value
-    try:
-        return Path(value).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{value}: neither JSON nor a readable file ({error.strerror})") from None
-
-
-def _counts(pairs: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for pair in pairs:
-        split, _, number = pair.partition("=")
-        if not (split and number.isdigit() and int(number) >= 1):
-            raise InputError(f"--counts {pair}: must be SPLIT=NUMBER, such as evaluation=256")
-        counts[split] = int(number)
-    return counts
-
-
-def _data(args: argparse.Namespace) -> None:
-    from mesaopt.data.files import write_sequences
-
-    write_sequences(Task.from_json(_text(args.task)), args.seed, _counts(args.counts), args.sequences, args.systems)
-
-
-def _train(args: argparse.Namespace) -> None:
-    from mesaopt.stages.train import train_stage
-
-    args.spec = _text(args.spec)
-    train_stage(args)
-
-
-def _learn(args: argparse.Namespace) -> None:
-    from mesaopt.stages.learn import learn_stage
-
-    args.spec = _text(args.spec)
-    learn_stage(Theory.from_json(args.spec), args.seed, args.out)
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from mesaopt.stages.evaluate import evaluate_run
-
-    evaluate_run(args.weights, args.sequences, args.name, args.out)
-
-
-def _evaluate_theory(args: argparse.Namespace) -> None:
-    from mesaopt.stages.evaluate import evaluate_theory
-
-    evaluate_theory(Theory.from_json(_text(args.spec)), args.parameters, args.sequences, args.name, args.out)
-
-
-def _evaluate_lsq(args: argparse.Namespace) -> None:
-    from mesaopt.stages.evaluate import evaluate_lsq
-
-    evaluate_lsq(args.inverse_lam, args.sequences, args.name, args.out)
-
-
-def _extract(args: argparse.Namespace) -> None:
-    from mesaopt.stages.extract import extract_run
-
-    extract_run(args.weights, args.out, args.structure)
-
-
-def _interpolate(args: argparse.Namespace) -> None:
-    from mesaopt.stages.interpolate import interpolate_run
-
-    interpolate_run(args.extracted, args.snapshots, args.out)
-
-
-def _probe(args: argparse.Namespace) -> None:
-    from mesaopt.stages.probe import probe_run, read_preconditioner
-    from mesaopt.store.tables import write_table
-
-    preconditioner = read_preconditioner(Theory.from_json(_text(args.theory)), args.parameters)
-    probes, in_context = probe_run(args.weights, args.sequences, preconditioner, args.controls, args.in_context is not None)
-    write_table(probes, "probes", args.probes)
-    if in_context is not None:
-        write_table(in_context, "in_context", args.in_context)
-
-
-def _collect(args: argparse.Namespace) -> None:
-    from mesaopt.figures.collect import collect
-
-    collect(args.figure, args.results, args.seeds, args.out, args.provenance)
-
-
-def _draw(args: argparse.Namespace) -> None:
-    from mesaopt.figures.draw import draw
-
-    draw(args.figure, args.table, args.provenance, _style(args.style), args.out, args.strict_environment)
-
-
-def _style(text: str) -> dict[str, Any]:
-    try:
-        return json.loads(_text(text))
-    except json.JSONDecodeError as error:
-        raise InputError(f"--style: not JSON ({error})") from None
-
-
-def _judge(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.judge import judge_stage
-
-    judge_stage(args.project, args.tables, args.scale, args.without, args.out)
-
-
-def _draw_agreement(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.draw import draw_stage
-
-    draw_stage(args.project, args.agreement, args.scale, _style(args.style), args.out)
-
-
-def _agreement_page(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.page import page_stage
-
-    page_stage(args.project, args.agreement, args.curves, args.spread, args.scale, args.out)
-
-
-def _page_html(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.html import html_stage
-
-    html_stage(args.page, args.out)
-
-
-def _spread(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.spread import spread_stage
-
-    spread_stage(args.tables, args.figures, args.out)
-
-
-def _compare_curves(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.curves import compare_curves_stage
-
-    compare_curves_stage(args.project, args.tables, args.published, args.out)
-
-
-def _overlay(args: argparse.Namespace) -> None:
-    from mesaopt.agreement.overlay import overlay_stage
-
-    overlay_stage(args.project, args.figure, args.table, args.published, _style(args.style), args.out)
-
-
-def _compare(args: argparse.Namespace) -> None:
-    from mesaopt.store.compare import compare_stage
-
-    compare_stage(args.first, args.second, args.tolerance, args.more)
-
-
-def _environment(args: argparse.Namespace) -> None:
-    from mesaopt.store.drift import environment_stage
-
-    environment_stage(args.project, args.out)
-
-
-def _record(args: argparse.Namespace) -> None:
-    from mesaopt.recording.record import record
-
-    record(args.results, args.recorded, args.replace)
-
-
-def _orphans(args: argparse.Namespace) -> None:
-    from mesaopt.process.orphans import orphans_stage
-
-    orphans_stage(args.folder, args.cancel, args.wait)
-
-
-HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "agreement-page": _agreement_page,
-    "collect": _collect,
-    "compare": _compare,
-    "compare-curves": _compare_curves,
-    "data": _data,
-    "draw": _draw,
-    "draw-agreement": _draw_agreement,
-    "environment": _environment,
-    "evaluate": _evaluate,
-    "evaluate-lsq": _evaluate_lsq,
-    "evaluate-theory": _evaluate_theory,
-    "extract": _extract,
-    "interpolate": _interpolate,
-    "judge": _judge,
-    "learn": _learn,
-    "orphans": _orphans,
-    "overlay": _overlay,
-    "page-html": _page_html,
-    "probe": _probe,
-    "record": _record,
-    "spread": _spread,
-    "train": _train,
-}
-
-
-def _stages(arguments: Sequence[str]) -> Iterator[argparse.Namespace]:
-    """The arguments of every stage; several are parted by the word `then`."""
-    words = list(arguments)
-    while "then" in words:
-        end = words.index("then")
-        yield parser().parse_args(words[:end])
+SEVERAL = "Several stages run one after the other in one process when the word `then` stands between them."
+_STARTED = time.time()
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are user errors like any other: one line, no usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All stages; `stage` of the parsed arguments is the name of the one called."""
+    top = Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.", epilog=SEVERAL)
+    known = top.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    for entry in stages.STAGES:
+        sub = known.add_parser(entry.name, help=entry.text, description=entry.text)
+        exclusive = [option for option in entry.options if option.exclusive]
+        either = sub.add_mutually_exclusive_group() if exclusive else sub
+        for option in entry.options:
+            (either if option in exclusive else sub).add_argument(f"--{option.name}", dest=option.dest, **option.told)
+    return top
+
+
+def _calls(arguments: Sequence[str]) -> Iterator[tuple[Stage, dict[str, Any]]]:
+    """Every stage of the command line with the values of its options by name; several are parted by the word `then`."""
+    words, known = list(arguments), parser()
+    while True:
+        end = words.index("then") if "then" in words else len(words)
+        parsed = vars(known.parse_args(words[:end]))
+        entry = stages.stage(parsed["stage"])
+        yield entry, {option.dest: option.read(parsed[option.dest]) for option in entry.options}
+        if end == len(words):
+            return
         words = words[end + 1 :]
-    yield parser().parse_args(words)
+
+
+def _run(entry: Stage, values: dict[str, Any]) -> None:
+    """Check the files that the stage reads, call it, and write NAME.json beside each table NAME.parquet: where it comes from."""
+    for path in entry.files_read(values):
+        require_intact(path)
+    entry.call(values)
+    if written := entry.tables_written(values):
+        from mesaopt.store.provenance import provenance, write_json  # not before the stage: it may end in an error
+
+        for table in written:
+            write_json(table.with_suffix(".json"), provenance(started=_STARTED, **entry.facts(values)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,11 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     one_thread(os.environ)
     try:
-        for args in list(_stages(sys.argv[1:] if arguments is None else arguments)):
-            for path in results_read(args):
-                require_intact(path)
-            HANDLERS[args.stage](args)
-            say_where_from(args)
+        for entry, values in list(_calls(sys.argv[1:] if arguments is None else arguments)):
+            _run(entry, values)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)
         return 1

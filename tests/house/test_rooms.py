@@ -19,7 +19,7 @@ FLOORS = (
     ("backends", "recording"),
     ("training",),
     ("analyses",),
-    ("stages", "workflow_settings", "arguments", "files_of_stages"),
+    ("stages", "workflow_settings"),
     ("__main__",),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

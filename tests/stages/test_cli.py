@@ -9,8 +9,9 @@ import pytest
 from stage_files import TASK, run, sequences, trained
 
 from mesaopt import __main__ as cli
-from mesaopt.arguments import parser
+from mesaopt.__main__ import parser
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.stages import STAGES
 from mesaopt.store.tables import read_table
 
 THEORY = Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1)
@@ -67,6 +68,15 @@ def test_arguments_of_all_stages_are_checked_before_the_first(tmp_path, capsys):
     assert not (tmp_path / "weights.parquet").exists()
 
 
+def test_json_of_all_stages_is_checked_before_the_first(tmp_path, capsys):
+    weights = ("--weights", trained(tmp_path / "seed-1", "linear"))
+    extract = ["extract", *weights, "--out", tmp_path / "weights.parquet", "--structure", tmp_path / "structure.parquet"]
+    learn = ["learn", "--spec", '{"name": "linear/p"}', "--seed", 1, "--out", tmp_path / "parameters.parquet"]
+    status, said = call(capsys, *extract, "then", *learn)
+    assert status == 1 and "a theory spec needs 'task'" in said
+    assert not (tmp_path / "weights.parquet").exists()
+
+
 @pytest.mark.parametrize("stage", COMMANDS)
 def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
     words = COMMANDS[stage].split()
@@ -76,7 +86,7 @@ def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
 
 
 def test_the_stages_are_those_of_the_parser():
-    assert set(cli.HANDLERS) == set(COMMANDS) | {"orphans"}  # which needs no argument
+    assert {stage.name for stage in STAGES} == set(COMMANDS) | {"orphans"}  # which needs no argument
     assert parser().parse_args(["orphans"]).stage == "orphans"
 
 
@@ -90,6 +100,8 @@ def test_the_stages_are_those_of_the_parser():
         ('data --task {"name":"liner"} --seed 1 --counts evaluation=4 --sequences a --systems b', "liner"),
         ("data --task absent.json --seed 1 --counts evaluation=4 --sequences a --systems b", "absent.json: neither JSON nor"),
         ("data --task absent.json --seed one", "invalid int value: 'one'"),
+        ("train --spec {} --weights seed-1/weights.safetensors --checkpoints c", "a run spec needs 'name'"),
+        ("train --spec nonsense --weights seed-1/weights.safetensors --checkpoints c", "nonsense: neither JSON nor"),
         ("evaluate --weights absent --sequences b --name x --out c", "spec.json: no such file"),
         ("draw --figure fig2 --table a --provenance b --style {band --out c.pdf", "--style: not JSON"),
     ],
@@ -111,15 +123,15 @@ def test_counts_are_checked(capsys, tmp_path, counts):
 
 
 def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
-    def interrupted(args):
+    def interrupted(**values):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.HANDLERS, "record", interrupted)
+    monkeypatch.setattr("mesaopt.recording.record.record", interrupted)
     assert call(capsys, "record", "--results", "a", "--recorded", "b") == (130, "mesaopt: interrupted\n")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setitem(cli.HANDLERS, "record", lambda args: 1 / 0)
+    monkeypatch.setattr("mesaopt.recording.record.record", lambda **values: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["record", "--results", "a", "--recorded", "b"])
 

@@ -1,5 +1,6 @@
 """The SLURM profile on a real SLURM with emulated GPUs: the same tables as the local run's, value for value."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from slurm_cluster import OPTIONS, Night, clone, jobs, running
 from workflow_folder import ROOT, planned, snakemake
 
 from mesaopt.figures.registry import FIGURES
-from mesaopt.figures.registry import analyses as analysis_groups
 
 SMOKE = "scale=smoke"
 
@@ -43,11 +43,24 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
     assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 1
 
 
-def test_every_short_job_has_a_group() -> None:
-    groups = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
-    stages = {"evaluate", "extract", "interpolate", "probe"}
-    analyses = {"_".join(names) for names in analysis_groups()} | stages
-    assert {rule for rule, group in groups.items() if group == "analysis"} == analyses
+def test_what_the_profile_says_of_rules_is_about_rules() -> None:
+    """Quick analyses are in a group by their entry; a name here that is no rule would do nothing, silently."""
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    named = {"train", "learn", "sequences", "evaluate_algorithm"}
+    assert set(profile["groups"]) | set(profile["set-resources"]) == named
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert all(f"\nrule {name}:\n" in rules for name in named)
+    assert set(profile["group-components"]) == {*profile["groups"].values(), "analysis"}
+
+
+def test_quick_analyses_share_slurm_jobs(tmp_path: Path) -> None:
+    output = snakemake(clone(tmp_path / "clone"), "-n", "--profile", "slurm", "figures/fig3.pdf", "--config", SMOKE)
+    blocks = output.split("Group job ")[1:]
+    assert {"analysis", "theory"} <= {block.partition(" ")[0] for block in blocks}
+    rules = re.findall(
+        r"^    (?:rule|localrule) (\w+):$", "".join(b for b in blocks if b.startswith("analysis ")), flags=re.MULTILINE
+    )
+    assert set(rules) == {"evaluate", "evaluate_extract", "evaluate_extract_probe", "extract", "interpolate"}
 
 
 def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ rule judge:
         ENVIRONMENT
     params:
         without=config["agreement_without"],
-        code=fingerprint("mesaopt.agreement.judge"),
+        code=stage_code("judge"),
     shell:
         "python -m mesaopt judge --tables results/{wildcards.any_scale}/tables"
         " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
@@ -33,7 +33,7 @@ rule spread:
         ENVIRONMENT
     params:
         figures=claim_figures,
-        code=fingerprint("mesaopt.agreement.spread"),
+        code=stage_code("spread"),
     shell:
         "python -m mesaopt spread --tables results/{wildcards.any_scale}/tables --figures {params.figures}"
         " --out {output.spread} > {log} 2>&1"
@@ -60,7 +60,7 @@ rule agreement_page:
         ENVIRONMENT
     params:
         curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
-        code=fingerprint("mesaopt.agreement.page") + fingerprint("mesaopt.agreement.html"),
+        code=stage_code("agreement-page") + stage_code("page-html"),
     shell:
         "python -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
         " --scale {wildcards.any_scale} --out {output.page} then page-html --page {output.page} --out {output.html} > {log} 2>&1"
@@ -84,7 +84,7 @@ rule draw_agreement:
         ENVIRONMENT
     params:
         style=json.dumps(config["style"], sort_keys=True),
-        code=fingerprint("mesaopt.agreement.draw"),
+        code=stage_code("draw-agreement"),
     shell:
         "python -m mesaopt draw-agreement --agreement {input.agreement}"
         " --scale {wildcards.any_scale} --style {params.style:q} --out {output} > {log} 2>&1"
@@ -107,7 +107,7 @@ if PUBLISHED:
             ENVIRONMENT
         params:
             published=PUBLISHED,
-            code=fingerprint("mesaopt.agreement.curves"),
+            code=stage_code("compare-curves"),
         shell:
             "python -m mesaopt compare-curves --tables results/{wildcards.any_scale}/tables"
             " --published {params.published:q} --out {output.curves} 2>&1 | tee {log}"
@@ -132,7 +132,7 @@ if PUBLISHED:
         params:
             published=PUBLISHED,
             style=json.dumps(config["style"], sort_keys=True),
-            code=fingerprint("mesaopt.agreement.overlay"),
+            code=stage_code("overlay"),
         shell:
             "python -m mesaopt overlay --figure {wildcards.figure} --table {input.table}"
             " --published {params.published:q} --style {params.style:q} --out {output} > {log} 2>&1"

@@ -1,78 +1,69 @@
-# What is read out of trained models, per run and seed. The analyses that figures want of a run share one process, because its
-# start takes longer than most of them. Of a run in no figure every analysis is a job of its own.
+# What is read out of trained models, per run and seed: a rule for each entry `of="run"` in src/mesaopt/spec/stages.py. The quick
+# ones that figures want of a run share one process, because its start takes longer than most of them. Of a run in no figure
+# every analysis is a job of its own.
 
-TRAINED_MODEL = dict(weights=rules.train.output.weights, spec=rules.train.output.spec)
+#: files that analyses read and that do not lie in the folder of the run, by name
+ELSEWHERE = dict(
+    sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
+    parameters=preconditioner_parameters,
+    extracted=extracted_run,
+)
 
-#: by stage: what it reads and writes; the arguments that are not files are functions of the wildcards
-ANALYSES = {
-    "evaluate": dict(
-        input=TRAINED_MODEL | dict(sequences=lambda wildcards: sequences_of(wildcards, wildcards.run)),
-        output=dict(loss=f"{RUN_FOLDER}/loss.parquet"),
-        arguments=dict(name=lambda wildcards: registry.label(wildcards.run)),
-        call="evaluate --weights {input.weights} --sequences {input.sequences} --name {name} --out {output.loss}",
-    ),
-    "extract": dict(
-        input=TRAINED_MODEL,
-        output=dict(products=f"{RUN_FOLDER}/weights.parquet", structure=f"{RUN_FOLDER}/structure.parquet"),
-        arguments={},
-        call="extract --weights {input.weights} --out {output.products} --structure {output.structure}",
-    ),
-    "interpolate": dict(
-        input=dict(extracted=extracted_run, snapshots=rules.train.output.snapshots, spec=rules.train.output.spec),
-        output=dict(losses=f"{RUN_FOLDER}/interpolation.parquet"),
-        arguments={},
-        call="interpolate --extracted {input.extracted} --snapshots {input.snapshots} --out {output.losses}",
-    ),
-    "probe": dict(
-        input=TRAINED_MODEL
-        | dict(
-            sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
-            parameters=lambda wildcards: f"results/{wildcards.scale}/theory/{preconditioner(wildcards)}/parameters.parquet",
-        ),
-        output=dict(probes=f"{RUN_FOLDER}/probes.parquet", in_context=f"{RUN_FOLDER}/in_context.parquet"),
-        arguments=dict(theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json()),
-        call="probe --weights {input.weights} --sequences {input.sequences} --theory {theory}"
-        " --parameters {input.parameters} --probes {output.probes} --in-context {output.in_context} --controls",
-    ),
-}
+#: values of the options that are no files, by name; other options keep their default
+VALUES = dict(
+    name=lambda wildcards: registry.label(wildcards.run),
+    theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
+    controls=lambda wildcards: True,
+)
 
 
-def of_all(stages, what):
-    """Inputs or outputs of several analyses together."""
-    return {name: value for stage in stages for name, value in ANALYSES[stage][what].items()}
+def input_of(file):
+    if not file.place.startswith(files.RUN) and file.name not in ELSEWHERE:
+        stop(f"{file.name}: workflow/rules/analysis.smk does not say which file that is")
+    return ELSEWHERE.get(file.name) or place(file)
 
 
-def calls(stages):
+def command(entries):
     """The command line of several analyses in one process, as a parameter (a rule's `shell` cannot depend on a loop)."""
 
-    def of(wildcards, input, output):
-        arguments = [{name: quote(value(wildcards)) for name, value in ANALYSES[one]["arguments"].items()} for one in stages]
-        parts = [ANALYSES[one]["call"].format(input=input, output=output, **a) for one, a in zip(stages, arguments)]
-        return " then ".join(parts)
+    def given(one, wildcards, input, output):
+        values = {option.name: VALUES[option.name](wildcards) for option in one.arguments if option.name in VALUES}
+        changed = analysis_settings(one.name, wildcards.scale, wildcards.run).to_json() if one.settings else "{}"
+        settings = {} if changed == "{}" else {"settings": changed}
+        read, written = ({file.option: at[file.name] for file in of} for at, of in ((input, one.reads), (output, one.writes)))
+        return values | settings | read | written
 
-    return of
+    return lambda wildcards, input, output: " then ".join(one.command(given(one, wildcards, input, output)) for one in entries)
 
 
-for stages, runs in analysis_groups(ANALYSES):
+for entries, runs in analysis_groups():
+    names = "_".join(one.name for one in entries)
 
     rule:
         name:
-            "_".join(stages)
+            names
         input:
-            **of_all(stages, "input"),
+            **{file.name: input_of(file) for one in entries for file in one.reads},
+            spec=place(files.SPEC),
         output:
-            **of_all(stages, "output"),
+            **{file.name: place(file) for one in entries for file in one.writes},
         log:
-            f"results/{{scale}}/logs/{'_'.join(stages)}/{{run}}/seed-{{seed}}.log",
+            f"results/{{scale}}/logs/{names}/{{run}}/seed-{{seed}}.log",
         benchmark:
-            f"results/{{scale}}/benchmarks/{'_'.join(stages)}/{{run}}/seed-{{seed}}.tsv"
+            f"results/{{scale}}/benchmarks/{names}/{{run}}/seed-{{seed}}.tsv"
         wildcard_constraints:
             run="|".join(runs),
-        priority: SECOND if {"interpolate", "probe"} & set(stages) else 0
+        priority: SECOND if any(one.early or not one.quick for one in entries) else 0
+        group:
+            shared_job(entries)
         conda:
             ENVIRONMENT
+        resources:
+            **asked_by(entries),
         params:
-            calls=calls(stages),
-            code=lambda wildcards, stages=stages: [run_code(f"mesaopt.stages.{stage}")(wildcards) for stage in stages],
+            command=command(entries),
+            code=lambda wildcards, entries=entries: [
+                stage_code(one.name, plan(wildcards.scale).run(wildcards.run)) for one in entries
+            ],
         shell:
-            "python -m mesaopt {params.calls} > {log} 2>&1"
+            "python -m mesaopt {params.command} > {log} 2>&1"

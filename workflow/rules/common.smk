@@ -24,6 +24,8 @@ from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.orphans import queued_jobs
+from mesaopt.spec import files
+from mesaopt.spec.stages import analyses, stage
 from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.workflow_settings import read_settings
 from mesaopt.spec.run import read_spec
@@ -65,14 +67,14 @@ if workflow.is_main_process:
 fingerprint = cache(code_fingerprint)
 
 
-def run_code(module):
-    """The code that a job of a run depends on: `module`, and what the words of the run's spec stand for."""
-    return lambda wildcards: fingerprint(module, plan(wildcards.scale).run(wildcards.run).modules())
+def stage_code(name, spec=None):
+    """The code that jobs of a stage depend on: its own, and what the words of their run, task or algorithm (`spec`) stand for."""
+    return fingerprint(stage(name).code, spec.modules() if spec else ())
 
 
-def algorithm_code(module):
-    """The same for a hand-written algorithm."""
-    return lambda wildcards: fingerprint(module, plan(wildcards.scale).algorithm(wildcards.algorithm).modules())
+def place(file):
+    """Where a file of results lies at each scale; {run}, {seed} and so on are left for Snakemake."""
+    return f"results/{{scale}}/{file.place}"
 
 
 def recorded_figures():
@@ -96,11 +98,11 @@ def plain(name):
 
 def sequences_of(wildcards, name):
     """The sequences of the task that `name` (task/...) belongs to, for the seed of `wildcards`."""
-    return f"results/{wildcards.scale}/data/{task_of(name)}/seed-{wildcards.seed}.parquet"
+    return place(files.SEQUENCES).format(scale=wildcards.scale, task=task_of(name), seed=wildcards.seed)
 
 
 # --- trainings
-RUN_FOLDER = "results/{scale}/runs/{run}/seed-{seed}"
+RUN_FOLDER = f"results/{{scale}}/{files.RUN}"
 
 
 # What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster.
@@ -160,20 +162,45 @@ def extracted_run(wildcards):
     first = plan(wildcards.scale).interpolations.get(wildcards.run)
     if first is None:
         stop(f"{wildcards.run} has no entry under `interpolations` in config/experiments.yaml")
-    return f"results/{wildcards.scale}/runs/{first}/seed-{wildcards.seed}/weights.safetensors"
+    return place(files.WEIGHTS).format(scale=wildcards.scale, run=first, seed=wildcards.seed)
+
+
+def analysis_settings(name, scale, run):
+    try:
+        return plan(scale).analysis(name, run)
+    except InputError as error:
+        stop(error)
 
 
 def preconditioner(wildcards):
-    return f"{task_of(wildcards.run)}/proposition2"
+    """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task."""
+    name = analysis_settings("probe", wildcards.scale, wildcards.run).preconditioner
+    return name if "/" in name else f"{task_of(wildcards.run)}/{name}"
 
 
-def analysis_groups(single):
+def preconditioner_parameters(wildcards):
+    return place(files.PARAMETERS).format(scale=wildcards.scale, algorithm=preconditioner(wildcards))
+
+
+def analysis_groups():
     """(stages, runs) of every rule: the stages that figures want of the same runs, and each single stage for all other runs."""
-    shared = {stages: runs for stages, runs in registry.analyses().items() if len(stages) > 1}
-    yield from shared.items()
-    for stage in single:
-        taken = {run for stages, runs in shared.items() if stage in stages for run in runs}
-        yield (stage,), [run for run in _KNOWN.runs if run not in taken]
+    shared = {names: runs for names, runs in registry.analyses().items() if len(names) > 1}
+    single = {(one.name,): {run for names, runs in shared.items() if one.name in names for run in runs} for one in analyses()}
+    rest = {names: [run for run in _KNOWN.runs if run not in taken] for names, taken in single.items()}
+    for names, runs in [*shared.items(), *rest.items()]:
+        yield [stage(name) for name in names], runs
+
+
+def asked_by(entries):
+    """What a cluster is asked for beyond the default of its profile: minutes, more in every attempt."""
+    minutes = [one.minutes for one in entries if one.minutes]
+    return {"runtime": lambda wildcards, attempt: attempt * sum(minutes)} if minutes else {}
+
+
+def shared_job(entries):
+    """The group of quick analyses: they share cluster jobs where a profile says how many (known when jobs are made, not yet now)."""
+    quick = all(one.quick for one in entries)
+    return lambda wildcards: "analysis" if quick and "analysis" in workflow.group_settings.group_components else None
 
 
 # --- figures

@@ -3,7 +3,7 @@
 
 rule sequences:
     output:
-        sequences="results/{scale}/data/{task}/seed-{seed}.parquet",
+        sequences=place(files.SEQUENCES),
         systems="results/{scale}/data/{task}/seed-{seed}-systems.parquet",
     log:
         "results/{scale}/logs/data/{task}/seed-{seed}.log",
@@ -15,7 +15,7 @@ rule sequences:
     params:
         task=lambda wildcards: plan(wildcards.scale).tasks[wildcards.task].to_json(),
         counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences.items()),
-        code=lambda wildcards: fingerprint("mesaopt.data.files", plan(wildcards.scale).tasks[wildcards.task].modules()),
+        code=lambda wildcards: stage_code("data", plan(wildcards.scale).tasks[wildcards.task]),
     shell:
         "python -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
         " --sequences {output.sequences} --systems {output.systems} > {log} 2>&1"

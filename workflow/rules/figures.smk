@@ -28,7 +28,7 @@ rule collect:
         ENVIRONMENT
     params:
         seeds=figure_seeds,
-        code=fingerprint("mesaopt.figures.collect"),
+        code=stage_code("collect"),
     shell:
         "python -m mesaopt collect --figure {wildcards.figure} --results results/{wildcards.scale} --seeds {params.seeds}"
         " --out {output.table} --provenance {output.provenance} > {log} 2>&1"
@@ -61,7 +61,7 @@ for name in FIGURES:
             figure=name,
             style=json.dumps(config["style"], sort_keys=True),
             strict="--strict-environment" if config["strict_environment"] else "",
-            code=fingerprint("mesaopt.figures.draw"),
+            code=stage_code("draw"),
         shell:
             "python -m mesaopt draw --figure {params.figure} --table {input.table} --provenance {input.provenance}"
             " --style {params.style:q} {params.strict} --out {output} > {log} 2>&1"

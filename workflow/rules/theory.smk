@@ -4,7 +4,7 @@
 
 rule learn:
     output:
-        parameters="results/{scale}/theory/{algorithm}/parameters.parquet",
+        parameters=place(files.PARAMETERS),
     log:
         "results/{scale}/logs/theory/{algorithm}/learn.log",
     benchmark:
@@ -15,7 +15,7 @@ rule learn:
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
-        code=algorithm_code("mesaopt.training.learning"),
+        code=lambda wildcards: stage_code("learn", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
         "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
 
@@ -35,7 +35,8 @@ rule evaluate_algorithm:
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         name=lambda wildcards: registry.label(wildcards.algorithm),
-        code=algorithm_code("mesaopt.stages.evaluate"),
+        settings=lambda wildcards: analysis_settings("evaluate", wildcards.scale, wildcards.algorithm).to_json(),
+        code=lambda wildcards: stage_code("evaluate-theory", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
         "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
-        " --name {params.name:q} --out {output.loss} > {log} 2>&1"
+        " --name {params.name:q} --settings {params.settings:q} --out {output.loss} > {log} 2>&1"

@@ -2,13 +2,7 @@
 # are per seed and no parameter names the pack, so another pack size reruns nothing. Long jobs start first (`priority`), and what
 # those after them need; the many short analyses then fill the cores to the end.
 
-TRAINED = dict(
-    weights="weights.safetensors",
-    snapshots="snapshots.safetensors",
-    history="history.parquet",
-    spec="spec.json",
-    provenance="provenance.json",
-)
+TRAINED = {file.name: place(file) for file in (*stage("train").writes, *stage("train").beside)}
 TRAIN = (
     "python -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
     " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend}"
@@ -18,7 +12,7 @@ TRAIN = (
 
 rule train:
     output:
-        **{name: f"{RUN_FOLDER}/{file}" for name, file in TRAINED.items()},
+        **TRAINED,
     log:
         "results/{scale}/logs/train/{run}/seed-{seed}.log",
     benchmark:
@@ -34,7 +28,7 @@ rule train:
     params:
         spec=lambda wildcards: plan(wildcards.scale).run(wildcards.run).to_json(),
         checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
-        code=run_code("mesaopt.training.loop"),
+        code=lambda wildcards: stage_code("train", plan(wildcards.scale).run(wildcards.run)),
     shell:
         TRAIN
 
@@ -45,10 +39,7 @@ for run, pack in PACKS:
         name:
             pack_name(run, pack)
         output:
-            **{
-                name: [f"{RUN_FOLDER}/{file}".format(scale=SCALE, run=run, seed=seed) for seed in pack]
-                for name, file in TRAINED.items()
-            },
+            **{name: [path.format(scale=SCALE, run=run, seed=seed) for seed in pack] for name, path in TRAINED.items()},
         log:
             f"results/{SCALE}/logs/train/{run}/seeds-{pack[0]}-to-{pack[-1]}.log",
         benchmark:
@@ -64,7 +55,7 @@ for run, pack in PACKS:
         params:
             spec=plan(SCALE).run(run).to_json(),
             checkpoints=f"results/{SCALE}/checkpoints",
-            code=fingerprint("mesaopt.training.loop", plan(SCALE).run(run).modules()),
+            code=stage_code("train", plan(SCALE).run(run)),
         shell:
             TRAIN
 

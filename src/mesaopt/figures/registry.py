@@ -11,6 +11,7 @@ from mesaopt.errors import InputError, unknown
 from mesaopt.figures import contents, controls
 from mesaopt.figures.names import label
 from mesaopt.figures.parts import Figure, Layout, Panel, Seeds
+from mesaopt.spec import stages
 
 __all__ = ["FIGURES", "algorithms", "analyses", "figure", "inputs", "label", "runs"]
 
@@ -143,29 +144,15 @@ def _run(folder: str) -> str:
     return folder.removeprefix("runs/").removesuffix("/seed-{seed}")
 
 
-#: the analysis (a stage of the command line) that writes a kind of table beside a run's weights
-_ANALYSIS = {
-    "loss": "evaluate",
-    "weights": "extract",
-    "structure": "extract",
-    "interpolation": "interpolate",
-    "probes": "probe",
-    "in_context": "probe",
-}
-
-
 def analyses() -> dict[tuple[str, ...], list[str]]:
-    """Runs by all the analyses that figures want of them: such a group of analyses shares a process."""
+    """Runs by the analyses that figures want of them and that one job makes."""
     wanted: dict[str, set[str]] = {}
     for panel in (panel for figure in FIGURES.values() for panel in figure.panels):
         for source in panel.sources:
-            folder = source.path.rpartition("/")[0]
-            if folder.startswith("runs/") and source.table in _ANALYSIS:
-                wanted.setdefault(_run(folder), set()).add(_ANALYSIS[source.table])
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for run, names in wanted.items():
-        groups.setdefault(tuple(sorted(names)), []).append(run)
-    return groups
+            folder, stage = source.path.rpartition("/")[0], stages.writer(source.table)
+            if folder.startswith("runs/") and stage is not None:
+                wanted.setdefault(_run(folder), set()).add(stage.name)
+    return stages.jobs(wanted)
 
 
 def chosen(which: Seeds, seeds: Sequence[int]) -> list[int]:

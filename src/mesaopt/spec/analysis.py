@@ -32,7 +32,3 @@ class Probe(Spec):
     def __post_init__(self) -> None:
         for key in ("in_sample", "in_context", "test_batches", "test_batch"):
             require(getattr(self, key) >= 1, f"{key} must be at least 1, not {getattr(self, key)}")
-
-
-#: by stage
-SETTINGS: dict[str, type[Spec]] = {"evaluate": Evaluate, "probe": Probe}

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
+from mesaopt.spec import stages
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.analysis import SETTINGS
+from mesaopt.spec.arguments import load
 from mesaopt.spec.grid import at, filled, placed, points
 from mesaopt.spec.json import NAME, Spec
 from mesaopt.spec.run import Run, Task, Training
@@ -44,7 +45,7 @@ class Plan:
 
     def analysis(self, stage: str, run: str) -> Spec:
         """The settings of a stage for a run; raises `InputError` for values that cannot be."""
-        kind: type[Spec] = _pick(SETTINGS, stage, "analysis")
+        kind: type[Spec] = load(_settings_of(stage))
         changes = [of for pattern, of in self.analyses.get(stage, {}).items() if fnmatchcase(run, pattern)]
         try:
             return kind.from_dict({key: value for of in changes for key, value in of.items()})
@@ -189,12 +190,21 @@ def _analyses(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mappin
     found: dict[str, Analyses] = {}
     for source, layer in [("experiments.yaml", experiments), *layers]:
         for stage, patterns in (layer.get("analyses") or {}).items():
-            if stage not in SETTINGS:
-                raise InputError(f"{source}: analyses: {unknown(stage, 'analysis', list(SETTINGS))}")
+            try:
+                _settings_of(stage)
+            except InputError as error:
+                raise InputError(f"{source}: analyses: {error}") from None
             for pattern, settings in patterns.items():
                 # later ones win: they come last
                 before = found.setdefault(stage, {}).pop(pattern, {})
                 found[stage][pattern] = {**before, **settings}
+    return found
+
+
+def _settings_of(stage: str) -> str:
+    """Which class the settings of an analysis are of; it is imported when it is needed."""
+    known = {entry.name: entry.settings for entry in stages.analyses() if entry.settings}
+    found: str = _pick(known, stage, "analysis")
     return found
 
 

@@ -28,7 +28,7 @@ from mesaopt.models.weights import load_model
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Probe
 from mesaopt.spec.run import Run, read_run
-from mesaopt.store.tables import read_table
+from mesaopt.store.tables import read_table, write_table
 
 SEQUENCES = ("evaluation", "probe_fit", "probe_score")
 
@@ -43,6 +43,24 @@ def read_preconditioner(theory: Theory, parameters: File) -> Preconditioned:
     assert isinstance(learned, Preconditioned)
     # targets use all t - 1 pairs, whatever the curves do
     return dataclasses.replace(learned, lag=0)
+
+
+def probe_stage(
+    weights: File,
+    sequences: File,
+    parameters: File,
+    theory: Theory,
+    controls: bool,
+    settings: Probe,
+    probes: File,
+    in_context: File | None,
+) -> None:
+    """Write table `probes` of a trained model and, if there is a path for it, table `in_context`; see `probe_run`."""
+    preconditioner = read_preconditioner(theory, parameters)
+    table, measured = probe_run(weights, sequences, preconditioner, controls, in_context is not None, settings)
+    write_table(table, "probes", probes)
+    if in_context is not None and measured is not None:
+        write_table(measured, "in_context", in_context)
 
 
 def probe_run(

@@ -3,7 +3,6 @@
 Torch is imported by the processes that train, not by the one that waits for them.
 """
 
-import argparse
 import ctypes
 import json
 import os
@@ -27,23 +26,30 @@ _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05
 
 
-def train_stage(args: argparse.Namespace) -> None:
-    """Train the seeds of `args.weights`; see `python -m mesaopt train --help`.
+def train_stage(
+    spec: Run,
+    weights: Sequence[Path],
+    checkpoints: Path,
+    *,
+    threads: int = 1,
+    device: str = "auto",
+    backend: str = "auto",
+    checkpoint_every: float = 20.0,
+) -> None:
+    """Train the run `spec` with the seeds of the paths `weights` (.../seed-N/weights.safetensors).
 
-    Reads `spec` (JSON text), `weights` (paths .../seed-N/weights.safetensors), `checkpoints`, `threads` (a GPU needs one),
-    `device`, `backend` and `checkpoint_every`. Raises `InputError` in one line, or `SystemExit` where a process of the pack has
-    said why it failed.
+    At most `threads` processes at a time (a GPU needs one), with a checkpoint every so many seconds. Raises `InputError` in one
+    line, or `SystemExit` where a process of the pack has said why it failed.
     """
-    run = Run.from_json(args.spec)
-    folders = seed_folders(args.weights)
-    if args.threads < 1 or args.checkpoint_every < 0:
+    folders = seed_folders(weights)
+    if threads < 1 or checkpoint_every < 0:
         raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
-    options = {"checkpoints": str(args.checkpoints), "checkpoint_every": args.checkpoint_every, "backend": args.backend}
-    options |= {"device": choose_device(args.device), "progress": "auto"}
+    options = {"checkpoints": str(checkpoints), "checkpoint_every": checkpoint_every, "backend": backend}
+    options |= {"device": choose_device(device), "progress": "auto"}
     if options["device"] == "cuda":
-        _train_here(run, folders, options)
+        _train_here(spec, folders, options)
     else:
-        _train_processes(run, folders, options, args.threads)
+        _train_processes(spec, folders, options, threads)
 
 
 def seed_folders(weights: Sequence[Path]) -> dict[int, Path]:

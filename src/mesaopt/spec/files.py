@@ -1,0 +1,34 @@
+"""Files of results that more than one stage names, and where they lie below results/{scale}/."""
+
+from pathlib import Path
+
+from mesaopt.spec.arguments import File
+
+#: the folder of config/ and environment.yml, when the package runs from its source tree
+PROJECT = Path(__file__).resolve().parents[3]
+RUN, THEORY = "runs/{run}/seed-{seed}", "theory/{algorithm}"
+
+
+def run_table(table: str, name: str = "", option: str = "", optional: bool = False) -> File:
+    """A table beside a run's weights, in a file of the same name; `option` is what the command line calls it, if not `name`."""
+    return File(name or table, f"{RUN}/{table}.parquet", table, option, optional)
+
+
+#: of a task, drawn anew for every seed
+SEQUENCES = File("sequences", "data/{task}/seed-{seed}.parquet", "sequences")
+#: of a training
+WEIGHTS = File("weights", f"{RUN}/weights.safetensors")
+SNAPSHOTS = File("snapshots", f"{RUN}/snapshots.safetensors")
+HISTORY = File("history", f"{RUN}/history.parquet")
+SPEC = File("spec", f"{RUN}/spec.json")
+PROVENANCE = File("provenance", f"{RUN}/provenance.json")
+#: of a hand-written algorithm
+PARAMETERS = File("parameters", f"{THEORY}/parameters.parquet", "parameters")
+#: of a figure
+TABLE = File("table", "tables/{figure}.parquet")
+RECORD = File("provenance", "tables/{figure}.json")
+#: of all figures
+AGREEMENT = File("agreement", "agreement.parquet", "agreement")
+CURVES = File("curves", "curves.parquet", "curves")
+SPREAD = File("spread", "spread.parquet", "spread")
+PAGE = File("page", "agreement.md")

@@ -1,0 +1,162 @@
+"""Every stage of the command line, announced once: from its entry come arguments, call, checks of files, rule and SLURM group.
+
+A new analysis of trained runs is a file in mesaopt/stages/, an entry here and the columns of its table (store/tables.py). What it
+reads beyond the run's folder, and values of its options, are functions in workflow/rules/analysis.smk, by name.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from mesaopt.errors import InputError, unknown
+from mesaopt.spec.arguments import File, Option, choice, flag, folder, spec, text, whole
+from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPSHOTS, SPEC, THEORY, WEIGHTS, run_table
+from mesaopt.spec.stage import Stage
+from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
+
+THEORY_SPEC = "mesaopt.spec.algorithm:Theory"
+
+STAGES = (
+    # --- making
+    Stage(
+        "data",
+        "Write evaluation and probing sequences and the systems that produced them.",
+        of="task",
+        arguments=(
+            spec("task", "mesaopt.spec.run:Task"),
+            whole("seed"),
+            Option("counts", told={"required": True, "nargs": "+", "metavar": "SPLIT=N"}),
+        ),
+        writes=(SEQUENCES, File("systems", "data/{task}/seed-{seed}-systems.parquet", "systems")),
+        function="write_data",
+        code="mesaopt.data.files",
+    ),
+    Stage(
+        "train",
+        "Train one run with one or more seeds; the seed is read from each folder name seed-N.",
+        of="training",
+        arguments=(
+            spec("spec", "mesaopt.spec.run:Run"),
+            folder("checkpoints"),
+            whole("threads", default=1),
+            choice("device", "auto", "cpu", "cuda"),
+            choice("backend", "auto", "torch", "native"),
+            Option("checkpoint-every", told={"type": float, "default": 20.0, "metavar": "SECONDS"}),
+        ),
+        writes=(File("weights", WEIGHTS.place, several=True),),
+        beside=(SNAPSHOTS, HISTORY, SPEC, PROVENANCE),
+        function="train_stage",
+        code="mesaopt.training.loop",
+    ),
+    Stage(
+        "learn",
+        "Learn the parameters of a hand-written algorithm on the task's own loss.",
+        of="algorithm",
+        arguments=(spec("spec", THEORY_SPEC, "theory"), whole("seed")),
+        writes=(PARAMETERS.called("out"),),
+        # by which figures made in parts tell whether their algorithms are the same
+        told=("seed", "spec"),
+        function="learn_stage",
+        code="mesaopt.training.learning",
+    ),
+    # --- of a trained run
+    Stage(
+        "evaluate",
+        "Loss by position of a trained model; its spec.json lies beside the weights.",
+        of="run",
+        reads=(WEIGHTS, SEQUENCES),
+        arguments=(text("name", meaning="name of the series, such as LSA-6"),),
+        writes=(run_table("loss", option="out"),),
+        function="evaluate_run",
+        settings="mesaopt.spec.analysis:Evaluate",
+        quick=True,
+    ),
+    Stage(
+        "extract",
+        "Weight products of every layer and head, and their block structure.",
+        of="run",
+        reads=(WEIGHTS,),
+        writes=(run_table("weights", name="products", option="out"), run_table("structure")),
+        function="extract_run",
+        quick=True,
+    ),
+    Stage(
+        "interpolate",
+        "Test loss of compressed and averaged weights along a second training.",
+        of="run",
+        # weights of another run, whose products are compressed
+        reads=(File("extracted"), SNAPSHOTS),
+        writes=(run_table("interpolation", option="out"),),
+        function="interpolate_run",
+        quick=True,
+        early=True,
+    ),
+    Stage(
+        "probe",
+        "Linear probes after every layer at every position, and the in-context loss by layer.",
+        of="run",
+        reads=(WEIGHTS, SEQUENCES, PARAMETERS),
+        arguments=(
+            spec("theory", THEORY_SPEC),
+            flag("controls", "also the untrained model, targets of other sequences, test batches"),
+        ),
+        writes=(run_table("probes"), run_table("in_context", option="in-context", optional=True)),
+        function="probe_stage",
+        settings="mesaopt.spec.analysis:Probe",
+        quick=True,
+        early=True,
+    ),
+    # --- of hand-written algorithms
+    Stage(
+        "evaluate-theory",
+        "Loss by position of a hand-written algorithm with learned parameters.",
+        of="algorithm",
+        reads=(PARAMETERS, SEQUENCES),
+        arguments=(
+            spec("spec", THEORY_SPEC, "theory"),
+            text("name", meaning="name of the series, such as GD-1"),
+        ),
+        writes=(File("loss", f"{THEORY}/loss/seed-{{seed}}.parquet", "loss", option="out"),),
+        module="mesaopt.stages.evaluate",
+        function="evaluate_theory",
+        settings="mesaopt.spec.analysis:Evaluate",
+    ),
+    Stage(
+        "evaluate-lsq",
+        "Loss by position of regularised least squares.",
+        of="task",
+        reads=(SEQUENCES,),
+        arguments=(Option("inverse-lam", told={"type": float, "default": 0.001}), Option("name", told={"default": "LSQ"})),
+        writes=(File("out", table="loss"),),
+        module="mesaopt.stages.evaluate",
+        function="evaluate_lsq",
+    ),
+    *OF_FIGURES_AND_FOLDERS,
+)
+
+
+def stage(name: str) -> Stage:
+    """The entry of that name; raises `InputError` in one line when there is none."""
+    for entry in STAGES:
+        if entry.name == name:
+            return entry
+    raise InputError(unknown(name, "stage", [entry.name for entry in STAGES]))
+
+
+def analyses() -> list[Stage]:
+    """The stages of a trained run, in their order."""
+    return [entry for entry in STAGES if entry.of == "run"]
+
+
+def writer(table: str) -> Stage | None:
+    """The analysis that writes this kind of table beside a run's weights; None where none does (a training's history)."""
+    return next((entry for entry in analyses() if table in {file.table for file in entry.writes}), None)
+
+
+def jobs(wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, ...], list[str]]:
+    """Runs by the analyses that one job makes of them, from the analyses wanted by run: the quick ones share a process."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for run, names in wanted.items():
+        quick = tuple(sorted(name for name in names if stage(name).quick))
+        alone = [(name,) for name in sorted(names) if not stage(name).quick]
+        for group in [quick, *alone] if quick else alone:
+            groups.setdefault(group, []).append(run)
+    return groups
