@@ -75,4 +75,4 @@ for stages, runs in analysis_groups(ANALYSES):
             calls=calls(stages),
             code=lambda wildcards, stages=stages: [run_code(f"mesaopt.stages.{stage}")(wildcards) for stage in stages],
         shell:
-            "python -m mesaopt {params.calls} > {log} 2>&1"
+            "python -P -m mesaopt {params.calls} > {log} 2>&1"

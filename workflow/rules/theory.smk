@@ -17,7 +17,7 @@ rule learn:
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
         code=algorithm_code("mesaopt.training.learning"),
     shell:
-        "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
+        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
 
 
 rule evaluate_algorithm:
@@ -37,5 +37,5 @@ rule evaluate_algorithm:
         name=lambda wildcards: registry.label(wildcards.algorithm),
         code=algorithm_code("mesaopt.stages.evaluate"),
     shell:
-        "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
+        "python -P -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
         " --name {params.name:q} --out {output.loss} > {log} 2>&1"

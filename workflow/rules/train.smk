@@ -10,7 +10,7 @@ TRAINED = dict(
     provenance="provenance.json",
 )
 TRAIN = (
-    "python -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
+    "python -P -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
     " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend}"
     " --checkpoint-every {resources.checkpoint_every} > {log} 2>&1"
 )
