@@ -23,7 +23,7 @@ def _one_of(meaning: str) -> str:
 
 _TASKS, _MODELS = "next-token prediction tasks", "linear self-attention"
 _DETAILS, _CONSTRUCTION = "experimental details", "construction of one gradient step"
-_PRECONDITIONING = "multi-layer Transformers"
+_PRECONDITIONING, _PROBING = "multi-layer Transformers", "linear probing"
 
 TASK = {
     "name": Meaning("what the task is called; the key of its entry", "", _TASKS),
@@ -103,6 +103,23 @@ THEORY = {
     "final_lr": Meaning("learning rate at the end of the cosine; `null`: constant after the warm-up", "", _DETAILS),
 }
 
+_BATCHES = {
+    "test_batches": Meaning("test batches that all seeds share", "batches", _DETAILS),
+    "test_batch": Meaning("size of such a batch, as far as the scale has as many sequences", "sequences", _DETAILS),
+}
+EVALUATE = _BATCHES
+
+PROBE = {
+    "preconditioner": Meaning(
+        "the algorithm of the run's task that gives the target `preconditioned_input`; with a task in its name, of that task",
+        "",
+        _PROBING,
+    ),
+    "in_sample": Meaning("sequences that probes are fitted and scored on in the published way", "sequences", _PROBING),
+    "in_context": Meaning("sequences of the in-context loss", "sequences", _PROBING),
+    **_BATCHES,
+}
+
 STYLE = {
     "width": Meaning("width of the figure, from 2 to 40", "inches"),
     "dpi": Meaning("dots of a PNG, from 30 to 1200", "per inch"),
@@ -115,9 +132,13 @@ STYLE = {
         "`in_sample`: probes fitted and scored on the same 256 sequences, as published; `held_out`: fitted on 2048 others and"
         " scored on 2048 more",
         "",
-        "linear probing",
+        _PROBING,
     ),
 }
 
 #: name of the class -> its fields
-DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Theory": THEORY, "Style": STYLE}
+DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Theory": THEORY} | {
+    "Evaluate": EVALUATE,
+    "Probe": PROBE,
+    "Style": STYLE,
+}

@@ -44,6 +44,18 @@ _CHANGES = {
     "properties": {part: {"type": "object"} for part in ("training", "model")},
 }
 
+_SWEEP = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["run", "over"],
+    "properties": {
+        "run": {"type": "string"},
+        "over": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}},
+        "with": {"type": "object"},
+        "panel": {"type": "string"},
+    },
+}
+
 KEYS = {
     "scale": _choice(
         "laptop",
@@ -68,6 +80,18 @@ KEYS = {
         _named(_CHANGES),
     ),
     "theory": Key({}, "the same for hand-written algorithms", "`{name or pattern: {...}}`", _named({"type": "object"})),
+    "analyses": Key(
+        {},
+        "settings of analyses of trained models, on top of the scale",
+        "`{stage: {run or pattern: {...}}}`",
+        _named(_named({"type": "object"})),
+    ),
+    "sweep": Key(
+        None,
+        "one run trained over a grid of any of its settings",
+        "`{run: name, over: {setting: [values]}, with: {setting: {swept value: value}}, panel: what is drawn}`, or `null`",
+        {"anyOf": [_NULL, _SWEEP]},
+    ),
     "device": _choice("auto", "where trainings run", auto="a GPU if there is one", cpu="", cuda=""),
     "backend": _choice(
         "auto",
