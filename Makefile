@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make figures` and `make test`. Nothing here that snakemake could do.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+	$$p -P -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 # processes that share the tests, a file at a time; most of them wait for Snakemake to start
 WORKERS ?= 2
 VENV := .venv
@@ -34,14 +34,14 @@ clean:
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -P -m venv $(VENV)
 	@touch $@
 
 $(VENV)/runtime: $(VENV)/python requirements.txt constraints.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -P -m pip install --quiet -r requirements.txt -c constraints.txt
+	$(BIN)/python -P -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/development: $(VENV)/runtime requirements-dev.txt
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
+	$(BIN)/python -P -m pip install --quiet -r requirements-dev.txt -c constraints.txt
 	@touch $@

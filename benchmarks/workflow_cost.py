@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "workflow", "config", "src", "profiles", "environment.yml", "requirements.txt", "constraints.txt")
+PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", "requirements.txt", "constraints.txt")
 FIGURE = "figures/fig2.pdf"
 
 

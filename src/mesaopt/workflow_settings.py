@@ -8,12 +8,13 @@ from typing import Any
 from mesaopt.errors import InputError, unknown
 from mesaopt.figures.options import Style
 from mesaopt.figures.registry import FIGURES
+from mesaopt.spec.settings import schema, with_defaults
 from mesaopt.spec.yaml_files import check, read_yaml, typed
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`config` is config.yaml with what `--config` changed, the others are the files of that name."""
+    """`config` has every key: what config.yaml and `--config` say, else its default. The others are the files of that name."""
 
     config: dict[str, Any]
     experiments: dict[str, Any]
@@ -23,15 +24,15 @@ class Settings:
 def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     """The settings below `root`, with `given` in place of config.yaml (Snakemake has read that and merged `--config` into it).
 
-    Raises `InputError` in one line for a file that is missing, not YAML or says a key twice, for keys and values that the
-    schemas refuse, for numbers that are not finite, unknown options of style, unknown figures, and settings that contradict each
-    other.
+    `given` may be empty. Raises `InputError` in one line for a file that is missing, not YAML or says a key twice, for keys and
+    values that the schemas refuse, for numbers that are not finite, unknown options of style, unknown figures, and settings that
+    contradict each other.
     """
     if (root / "config/config.yaml").exists():
         read_yaml(root / "config/config.yaml")  # Snakemake would take the last of two equal keys
-    config = _checked(given, root, "config", "config")
-    files = {name: read_yaml(root / f"config/{name}.yaml") for name in ("experiments", "scales")}
-    experiments, scales = (_checked(content, root, name, f"{name}.yaml") for name, content in files.items())
+    config = typed(with_defaults(given))
+    check(config, schema(), "config")
+    experiments, scales = (_read(root, name) for name in ("experiments", "scales"))
     Style.from_dict(config["style"])
     for name in config["agreement_without"]:
         if name not in FIGURES:
@@ -41,7 +42,7 @@ def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     return Settings(config, experiments, scales)
 
 
-def _checked(values: Mapping[str, Any], root: Path, schema: str, where: str) -> dict[str, Any]:
-    content = typed(values)
-    check(content, read_yaml(root / f"workflow/schemas/{schema}.schema.yaml"), where)
+def _read(root: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = typed(read_yaml(root / f"config/{name}.yaml"))
+    check(content, read_yaml(root / f"workflow/schemas/{name}.schema.yaml"), f"{name}.yaml")
     return content

@@ -58,10 +58,7 @@ def partitions() -> set[str]:
 
 
 def clone(folder: Path) -> Path:
-    copy_workflow(folder)
-    if not (folder / "slurm").exists():
-        (folder / "slurm").symlink_to("profiles/slurm")
-    return folder
+    return copy_workflow(folder)
 
 
 class Night:

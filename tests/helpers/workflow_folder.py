@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "src", "profiles", "environment.yml", "requirements.txt", "constraints.txt")
+PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", "requirements.txt", "constraints.txt")
+LINKS = ("profiles", "slurm")  # to folders of workflow/
 
 
 def copy_workflow(folder: Path) -> Path:
@@ -19,6 +20,8 @@ def copy_workflow(folder: Path) -> Path:
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"), symlinks=True)
         else:
             shutil.copy(source, folder / part)
+    for link in LINKS:
+        (folder / link).symlink_to((ROOT / link).readlink())
     return folder
 
 

@@ -16,7 +16,8 @@ from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.run import Model, Run, Training
-from mesaopt.spec.yaml_files import read_yaml
+from mesaopt.spec.settings import KEYS, schema, with_defaults
+from mesaopt.spec.yaml_files import check
 from mesaopt.workflow_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,29 @@ def test_algorithms_are_learned_with_the_scales_first_seed_whatever_part_is_comp
     for seeds in (None, [1, 11], [111, 1111, 11111]):
         assert plan(ROOT, {"seeds": seeds}, "paper").learning_seed == 1
     assert plan(ROOT, {"seeds": [111, 1111]}, "paper").seeds == (111, 1111)
+
+
+@pytest.mark.parametrize("given", [{}, {"scale": "smoke"}, {"seeds": ["3"]}], ids=str)
+def test_missing_keys_have_their_defaults(given: dict[str, Any]) -> None:
+    config = read_settings(ROOT, given).config
+    assert set(config) == set(KEYS)
+    assert {key: value for key, value in config.items() if key not in given} == {
+        key: about.default for key, about in KEYS.items() if key not in given
+    }
+
+
+def test_defaults_are_not_shared() -> None:
+    with_defaults({})["runs"]["x"] = {}
+    assert with_defaults({})["runs"] == {}
+
+
+def test_the_file_that_ships_says_every_key_with_its_default() -> None:
+    assert FILES["config"] == {key: about.default for key, about in KEYS.items()}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_default_satisfies_its_own_schema(key: str) -> None:
+    check({key: KEYS[key].default}, schema(), "config")
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -102,7 +126,7 @@ def misspelt(word: str) -> str:
     return swapped if swapped != word else word + word[-1]
 
 
-CONFIG_KEYS = list(keys(read_yaml(ROOT / "workflow/schemas/config.schema.yaml")))
+CONFIG_KEYS = list(keys(schema()))
 
 
 def test_the_generator_finds_every_key() -> None:

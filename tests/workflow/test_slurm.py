@@ -35,7 +35,7 @@ def same_tables(one: Path, other: Path) -> list[str]:
 
 
 def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) -> None:
-    assert (ROOT / "slurm").resolve() == ROOT / "profiles/slurm"
+    assert (ROOT / "slurm").resolve() == ROOT / "workflow/profiles/slurm"
     folder = clone(tmp_path / "clone")
     figure = "results/paper/figures/fig13.pdf"
     jobs = planned(folder, "--profile", "slurm", figure)

@@ -4,7 +4,7 @@
 rule judge:
     input:
         tables=claim_tables,
-        claims=f"{workflow.basedir}/config/claims.yaml",
+        claims=shipped("config/claims.yaml"),
     output:
         agreement="results/{any_scale}/agreement.parquet",
     log:
@@ -13,10 +13,11 @@ rule judge:
     conda:
         ENVIRONMENT
     params:
+        tables=tables_of_scale,
         without=config["agreement_without"],
         code=stage_code("judge"),
     shell:
-        "python -m mesaopt judge --tables results/{wildcards.any_scale}/tables"
+        "python -P -m mesaopt judge --tables {params.tables:q}"
         " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
 
 
@@ -32,11 +33,11 @@ rule spread:
     conda:
         ENVIRONMENT
     params:
+        tables=tables_of_scale,
         figures=claim_figures,
         code=stage_code("spread"),
     shell:
-        "python -m mesaopt spread --tables results/{wildcards.any_scale}/tables --figures {params.figures}"
-        " --out {output.spread} > {log} 2>&1"
+        "python -P -m mesaopt spread --tables {params.tables:q} --figures {params.figures}" " --out {output.spread} > {log} 2>&1"
 
 
 rule agreement_page:
@@ -44,7 +45,7 @@ rule agreement_page:
         agreement=rules.judge.output.agreement,
         curves=comparison_of_curves,
         spread=rules.spread.output.spread,
-        claims=f"{workflow.basedir}/config/claims.yaml",
+        claims=shipped("config/claims.yaml"),
     output:
         page="results/{any_scale}/agreement.md",
         html=report(
@@ -59,17 +60,17 @@ rule agreement_page:
     conda:
         ENVIRONMENT
     params:
-        curves=lambda wildcards, input: f"--curves {input.curves}" if input.curves else "",
+        curves=lambda wildcards, input: f"--curves {quote(str(input.curves))}" if input.curves else "",
         code=stage_code("agreement-page") + stage_code("page-html"),
     shell:
-        "python -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
+        "python -P -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
         " --scale {wildcards.any_scale} --out {output.page} then page-html --page {output.page} --out {output.html} > {log} 2>&1"
 
 
 rule draw_agreement:
     input:
         agreement=rules.judge.output.agreement,
-        claims=f"{workflow.basedir}/config/claims.yaml",
+        claims=shipped("config/claims.yaml"),
     output:
         report(
             "results/{any_scale}/figures/agreement.{format}",
@@ -86,7 +87,7 @@ rule draw_agreement:
         style=json.dumps(config["style"], sort_keys=True),
         code=stage_code("draw-agreement"),
     shell:
-        "python -m mesaopt draw-agreement --agreement {input.agreement}"
+        "python -P -m mesaopt draw-agreement --agreement {input.agreement}"
         " --scale {wildcards.any_scale} --style {params.style:q} --out {output} > {log} 2>&1"
 
 
@@ -97,7 +98,7 @@ if PUBLISHED:
         input:
             tables=compared_tables,
             published=PUBLISHED_FILES,
-            mapping=f"{workflow.basedir}/config/published.yaml",
+            mapping=shipped("config/published.yaml"),
         output:
             curves="results/{any_scale}/curves.parquet",
         log:
@@ -106,17 +107,18 @@ if PUBLISHED:
         conda:
             ENVIRONMENT
         params:
+            tables=tables_of_scale,
             published=PUBLISHED,
             code=stage_code("compare-curves"),
         shell:
-            "python -m mesaopt compare-curves --tables results/{wildcards.any_scale}/tables"
+            "python -P -m mesaopt compare-curves --tables {params.tables:q}"
             " --published {params.published:q} --out {output.curves} 2>&1 | tee {log}"
 
     rule overlay:
         input:
-            table=lambda wildcards: f"results/{wildcards.any_scale}/tables/{wildcards.figure}.parquet",
+            table=lambda wildcards: f"{tables_of(wildcards.any_scale)}/{wildcards.figure}.parquet",
             published=PUBLISHED_FILES,
-            mapping=f"{workflow.basedir}/config/published.yaml",
+            mapping=shipped("config/published.yaml"),
         output:
             report(
                 "results/{any_scale}/figures/agreement/{figure}.{format}",
@@ -134,7 +136,7 @@ if PUBLISHED:
             style=json.dumps(config["style"], sort_keys=True),
             code=stage_code("overlay"),
         shell:
-            "python -m mesaopt overlay --figure {wildcards.figure} --table {input.table}"
+            "python -P -m mesaopt overlay --figure {wildcards.figure} --table {input.table:q}"
             " --published {params.published:q} --style {params.style:q} --out {output} > {log} 2>&1"
 
 
@@ -156,5 +158,7 @@ rule write_page:
     localrule: True
     conda:
         ENVIRONMENT
+    params:
+        page=shipped("docs/agreement.md"),
     shell:
-        "cp {input} docs/agreement.md 2> {log}"
+        "cp {input} {params.page:q} 2> {log}"

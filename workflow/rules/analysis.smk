@@ -66,4 +66,4 @@ for entries, runs in analysis_groups():
                 stage_code(one.name, plan(wildcards.scale).run(wildcards.run)) for one in entries
             ],
         shell:
-            "python -m mesaopt {params.command} > {log} 2>&1"
+            "python -P -m mesaopt {params.command} > {log} 2>&1"

@@ -9,10 +9,10 @@ rule environment:
     conda:
         ENVIRONMENT
     params:
-        project=workflow.basedir,
+        project=str(ROOT),
         table=f"results/{SCALE}/environment.parquet",
     shell:
-        "python -m mesaopt environment --project {params.project:q} --out {params.table} 2>&1 | tee {log}"
+        "python -P -m mesaopt environment --project {params.project:q} --out {params.table} 2>&1 | tee {log}"
 
 
 REPRODUCED = [f"results/smoke/tables/{figure}.parquet" for figure in FIGURES]
@@ -27,13 +27,14 @@ rule reproduction:
         ENVIRONMENT
     params:
         folder="results/smoke/reproduction",
-        snakemake=f"snakemake --snakefile '{workflow.basedir}/Snakefile' --config scale=smoke device=cpu",
+        snakefile=str(ROOT / "workflow/Snakefile"),
         forwards=REPRODUCED,
         backwards=REPRODUCED[::-1],
     shell:
         "( rm -rf {params.folder} && mkdir -p {params.folder}/first {params.folder}/second"
-        " && {params.snakemake} pack=1 --directory {params.folder}/first --cores 1 -- {params.forwards}"
-        " && {params.snakemake} pack=2 --directory {params.folder}/second --cores 2 --scheduler greedy"
-        " --prioritize {params.backwards} -- {params.backwards}"
-        " && python -m mesaopt compare --more --first {params.folder}/first/results/smoke"
+        " && snakemake --snakefile {params.snakefile:q} --config scale=smoke device=cpu pack=1"
+        " --directory {params.folder}/first --cores 1 -- {params.forwards}"
+        " && snakemake --snakefile {params.snakefile:q} --config scale=smoke device=cpu pack=2"
+        " --directory {params.folder}/second --cores 2 --scheduler greedy --prioritize {params.backwards} -- {params.backwards}"
+        " && python -P -m mesaopt compare --more --first {params.folder}/first/results/smoke"
         " --second {params.folder}/second/results/smoke ) 2>&1 | tee {log}"

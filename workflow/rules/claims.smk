@@ -4,7 +4,7 @@
 @cache
 def claims():
     try:
-        return read_claims(Path(workflow.basedir))
+        return read_claims(ROOT)
     except InputError as error:
         stop(error)
 
@@ -12,11 +12,13 @@ def claims():
 def claim_figures(wildcards):
     """The figures that claims read; at the `recorded` scale those that ship with the project."""
     here = recorded_figures() if wildcards.any_scale == "recorded" else FIGURES
+    if not here:
+        stop(f"there are no recorded tables in {ROOT / 'results/recorded/tables'}")
     return [name for name in claims().figures(wildcards.any_scale) if name in here and name not in config["agreement_without"]]
 
 
 def claim_tables(wildcards):
-    return [f"results/{wildcards.any_scale}/tables/{name}.parquet" for name in claim_figures(wildcards)]
+    return [f"{tables_of(wildcards.any_scale)}/{name}.parquet" for name in claim_figures(wildcards)]
 
 
 @cache
@@ -27,7 +29,7 @@ def compared_figures(scale):
         print(f"mesaopt: our curves are not compared with published ones: {found} (config/README.md)", file=sys.stderr)
         return []
     try:
-        named = dict.fromkeys(entry.figure for entry in read_entries(Path(workflow.basedir)))
+        named = dict.fromkeys(entry.figure for entry in read_entries(ROOT))
     except InputError as error:
         stop(error)
     here = recorded_figures() if scale == "recorded" else [name for name in FIGURES if name not in config["agreement_without"]]
@@ -36,13 +38,16 @@ def compared_figures(scale):
 
 def compared_tables(wildcards):
     scale = wildcards.any_scale
-    return [f"results/{scale}/tables/{name}.parquet" for name in compared_figures(scale)]
+    return [f"{tables_of(scale)}/{name}.parquet" for name in compared_figures(scale)]
 
 
 def comparison_of_curves(wildcards):
     """The table of published curves, if it can be made or ships with the project."""
-    path = f"results/{wildcards.any_scale}/curves.parquet"
-    return [path] if compared_figures(wildcards.any_scale) or Path(path).exists() else []
+    scale = wildcards.any_scale
+    if compared_figures(scale):
+        return [f"results/{scale}/curves.parquet"]
+    path = f"{RECORDED if scale == 'recorded' else f'results/{scale}'}/curves.parquet"
+    return [path] if Path(path).exists() else []
 
 
 PUBLISHED_FILES = sorted(map(str, Path(PUBLISHED).glob("*.csv"))) if PUBLISHED else []

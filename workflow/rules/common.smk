@@ -1,19 +1,9 @@
 # What the rules share: the checked configuration, the plan of each scale, code fingerprints, small path helpers.
 
 import json
-import os
-from os import environ
 import shutil
-import sys
-from functools import cache
 from itertools import groupby
 from shlex import quote
-from pathlib import Path
-
-# Jobs use this source tree and this interpreter's environment, whether or not it was activated or the package installed.
-sys.path.insert(0, f"{workflow.basedir}/src")
-environ["PYTHONPATH"] = os.pathsep.join(filter(None, [f"{workflow.basedir}/src", environ.get("PYTHONPATH")]))
-environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
 
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
@@ -27,23 +17,17 @@ from mesaopt.process.orphans import queued_jobs
 from mesaopt.spec import files
 from mesaopt.spec.stages import analyses, stage
 from mesaopt.store.fingerprint import code_fingerprint
+from mesaopt.spec.settings import COMPUTED_SCALES, FORMATS
 from mesaopt.workflow_settings import read_settings
 from mesaopt.spec.run import read_spec
 
 search_rarely()
 
-COMPUTED_SCALES = ["paper", "laptop", "smoke"]
-FORMATS = ["pdf", "png", "svg"]
-ENVIRONMENT = f"{workflow.basedir}/environment.yml"
 FIRST, SECOND = 2, 1  # priorities: trainings and what all analyses need; the longer analyses
 
 
-def stop(error):
-    raise SystemExit(f"mesaopt: error: {error}")
-
-
 try:
-    SETTINGS = read_settings(Path(workflow.basedir), config)
+    SETTINGS = read_settings(ROOT, config)
 except InputError as error:
     stop(error)
 
@@ -78,7 +62,7 @@ def place(file):
 
 
 def recorded_figures():
-    return [name for name in FIGURES if Path(f"results/recorded/tables/{name}.parquet").exists()]
+    return [name for name in FIGURES if Path(f"{tables_of('recorded')}/{name}.parquet").exists()]
 
 
 def drawable_figures():
@@ -105,14 +89,16 @@ def sequences_of(wildcards, name):
 RUN_FOLDER = f"results/{{scale}}/{files.RUN}"
 
 
-# What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster.
+# What a profile asks per rule (`set-resources`); a GPU for trainings, on a cluster. A workflow that uses this one as a module
+# may call its rules something else.
 ASKED = workflow.resource_settings.overwrite_resources
+known_as = workflow.modifier.modify_rulename
 
 
 def pack_size():
     if config["pack"] != "auto":
         return config["pack"]
-    gpu_jobs = config["device"] != "cpu" and ("gpu" in ASKED.get("train", {}) or shutil.which("nvidia-smi"))
+    gpu_jobs = config["device"] != "cpu" and ("gpu" in ASKED.get(known_as("train"), {}) or shutil.which("nvidia-smi"))
     return len(plan(SCALE).seeds) if gpu_jobs else 1
 
 
@@ -140,7 +126,7 @@ def packs():
     if not workflow.is_main_process:
         asked = {argument.partition(":")[0] for argument in sys.argv}
         every = [(run, seeds[i:j]) for run in plan(SCALE).runs for j in range(len(seeds) + 1) for i in range(j - 1)]
-        yield from ((run, pack) for run, pack in every if pack_name(run, pack) in asked)
+        yield from ((run, pack) for run, pack in every if known_as(pack_name(run, pack)) in asked)
         return
     size = pack_size()
     for run in plan(SCALE).runs if size > 1 else []:
@@ -152,8 +138,8 @@ def packs():
 
 
 PACKS = list(packs())
-for run, pack in PACKS if "train" in ASKED else []:
-    ASKED[pack_name(run, pack)] = ASKED["train"]  # takes effect because no rule has been read yet
+for run, pack in PACKS if known_as("train") in ASKED else []:
+    ASKED[known_as(pack_name(run, pack))] = ASKED[known_as("train")]  # takes effect because no rule has been read yet
 
 
 # --- analyses
@@ -210,7 +196,7 @@ def figure_seeds(wildcards):
 
 def figure_table(figure, suffix):
     def path(wildcards):
-        table = f"results/{wildcards.any_scale}/tables/{figure}.{suffix}"
+        table = f"{tables_of(wildcards.any_scale)}/{figure}.{suffix}"
         if wildcards.any_scale == "recorded" and not Path(table).exists():
             stop(f"{figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
         return table

@@ -17,5 +17,5 @@ rule sequences:
         counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences.items()),
         code=lambda wildcards: stage_code("data", plan(wildcards.scale).tasks[wildcards.task]),
     shell:
-        "python -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
+        "python -P -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
         " --sequences {output.sequences} --systems {output.systems} > {log} 2>&1"

@@ -30,7 +30,7 @@ rule collect:
         seeds=figure_seeds,
         code=stage_code("collect"),
     shell:
-        "python -m mesaopt collect --figure {wildcards.figure} --results results/{wildcards.scale} --seeds {params.seeds}"
+        "python -P -m mesaopt collect --figure {wildcards.figure} --results results/{wildcards.scale} --seeds {params.seeds}"
         " --out {output.table} --provenance {output.provenance} > {log} 2>&1"
 
 
@@ -63,7 +63,7 @@ for name in FIGURES:
             strict="--strict-environment" if config["strict_environment"] else "",
             code=stage_code("draw"),
         shell:
-            "python -m mesaopt draw --figure {params.figure} --table {input.table} --provenance {input.provenance}"
+            "python -P -m mesaopt draw --figure {params.figure} --table {input.table:q} --provenance {input.provenance:q}"
             " --style {params.style:q} {params.strict} --out {output} > {log} 2>&1"
 
 

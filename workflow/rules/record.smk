@@ -1,4 +1,5 @@
-# The tables of a finished paper run are added to the recorded ones, which ship with the project.
+# The tables of a finished paper run are added to the recorded ones, which ship with the project (and lie there, wherever
+# the run was made).
 
 
 rule record:
@@ -7,5 +8,7 @@ rule record:
     localrule: True
     conda:
         ENVIRONMENT
+    params:
+        recorded=RECORDED,
     shell:
-        "python -m mesaopt record --results results/paper --recorded results/recorded 2>&1 | tee {log}"
+        "python -P -m mesaopt record --results results/paper --recorded {params.recorded:q} 2>&1 | tee {log}"

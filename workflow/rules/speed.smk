@@ -1,6 +1,17 @@
 # How fast trainings are on this machine: measured when there is no table yet, on all cores, beside no other job.
 
-MEASURED_SPEED = "results/recorded/speed" if SCALE == "recorded" else "results/benchmarks/speed"
+
+def measured_speed(suffix):
+    """The table of this machine, to be measured if need be; at the `recorded` scale the one that ships with the project."""
+
+    def path(wildcards):
+        if SCALE != "recorded":
+            return f"results/benchmarks/speed.{suffix}"
+        if not Path(f"{RECORDED}/speed.{suffix}").exists():
+            stop(f"the speed is not recorded yet: there is no {ROOT / f'results/recorded/speed.{suffix}'}")
+        return f"{RECORDED}/speed.{suffix}"
+
+    return path
 
 
 rule measure_speed:
@@ -14,23 +25,24 @@ rule measure_speed:
         ENVIRONMENT
     threads: workflow.cores
     params:
-        script=f"{workflow.basedir}/benchmarks/training_speed.py",
+        script=shipped("benchmarks/training_speed.py"),
     shell:
-        "python {params.script:q} --out {output.table} > {log} 2>&1"
+        # its neighbours are modules of it
+        "PYTHONSAFEPATH= python {params.script:q} --out {output.table} > {log} 2>&1"
 
 
 rule draw_speed:
     input:
-        table=f"{MEASURED_SPEED}.parquet",
-        provenance=f"{MEASURED_SPEED}.json",
+        table=measured_speed("parquet"),
+        provenance=measured_speed("json"),
     output:
         "figures/speed.{format}",
     log:
-        f"results/benchmarks/speed-figure.{{format}}.log",
+        "results/benchmarks/speed-figure.{format}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        script=f"{workflow.basedir}/benchmarks/speed_figure.py",
+        script=shipped("benchmarks/speed_figure.py"),
     shell:
-        "python {params.script:q} {input.table} {output} > {log} 2>&1"
+        "python -P {params.script:q} {input.table:q} {output} > {log} 2>&1"

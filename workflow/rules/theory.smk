@@ -17,7 +17,7 @@ rule learn:
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
         code=lambda wildcards: stage_code("learn", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
-        "python -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
+        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
 
 
 rule evaluate_algorithm:
@@ -38,5 +38,5 @@ rule evaluate_algorithm:
         settings=lambda wildcards: analysis_settings("evaluate", wildcards.scale, wildcards.algorithm).to_json(),
         code=lambda wildcards: stage_code("evaluate-theory", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
-        "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
+        "python -P -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
         " --name {params.name:q} --settings {params.settings:q} --out {output.loss} > {log} 2>&1"

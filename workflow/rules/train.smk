@@ -4,7 +4,7 @@
 
 TRAINED = {file.name: place(file) for file in (*stage("train").writes, *stage("train").beside)}
 TRAIN = (
-    "python -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
+    "python -P -m mesaopt train --spec {params.spec:q} --weights {output.weights} --threads {threads}"
     " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend}"
     " --checkpoint-every {resources.checkpoint_every} > {log} 2>&1"
 )

@@ -11,6 +11,7 @@ from mesaopt.agreement.claims import Claim, Claims, settings_of
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
+from mesaopt.errors import InputError
 from mesaopt.store.tables import write_table
 
 
@@ -19,9 +20,13 @@ def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str],
 
     Claims are judged at the scales that they are meant for, and not on the figures in `without`. A table, panel or series that
     is not there gives the verdict "not run". Prints a line that counts the verdicts. Raises `InputError` in one line for a wrong
-    claim or a damaged table.
+    claim, a damaged table, or when there is none of the tables.
     """
-    judged = judge(read_claims(project), Tables(tables), scale, without)
+    claims = read_claims(project)
+    wanted = [name for name in claims.figures(scale) if name not in without]
+    if wanted and not any((tables / f"{name}.parquet").exists() for name in wanted):
+        raise InputError(f"{tables}: none of the tables that claims need is here: {', '.join(wanted)}")
+    judged = judge(claims, Tables(tables), scale, without)
     write_table(judged, "agreement", out)
     print(f"scale {scale}: {count_line(judged)}")
 

@@ -127,7 +127,7 @@ def _start(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any], dr
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": path}
     one_thread(environment)
-    command = [sys.executable, "-m", "mesaopt.stages.train", json.dumps(content)]
+    command = [sys.executable, "-P", "-m", "mesaopt.stages.train", json.dumps(content)]
     return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent())
 
 

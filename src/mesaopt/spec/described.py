@@ -1,0 +1,144 @@
+"""What every setting means, in which unit, and where the paper speaks of it: the tables of config/README.md are made from this.
+
+By class and field of what `experiments.yaml` and `style` are read into; defaults and types are those of the fields themselves. A
+test finds a field that nothing is said about.
+"""
+
+from typing import NamedTuple
+
+from mesaopt.spec.words import words
+
+
+class Meaning(NamedTuple):
+    """Of a setting: a phrase for the table, the unit of the number, and the paper's section on it (appendices by their topic)."""
+
+    text: str
+    unit: str = ""
+    paper: str = ""
+
+
+def _one_of(meaning: str) -> str:
+    return ", ".join(f"`{word}`" for word in words(meaning))
+
+
+_TASKS, _MODELS = "next-token prediction tasks", "linear self-attention"
+_DETAILS, _CONSTRUCTION = "experimental details", "construction of one gradient step"
+_PRECONDITIONING, _PROBING = "multi-layer Transformers", "linear probing"
+
+TASK = {
+    "name": Meaning("what the task is called; the key of its entry", "", _TASKS),
+    "n_state": Meaning("dimension of the hidden state", "channels", _TASKS),
+    "n_obs": Meaning("dimension of what is observed", "channels", _TASKS),
+    "context_length": Meaning("T: inputs s_1..s_T, targets s_2..s_{T+1}", "positions", _TASKS),
+    "kind": Meaning(
+        "which systems are drawn: " + _one_of("task kind") + "; without it the kind that the task is named after", "", _TASKS
+    ),
+    "state_noise": Meaning("standard deviation of the noise of a step; `null`: that of the kind", "as the state", _TASKS),
+    "obs_noise": Meaning("standard deviation of the noise of an observation; `null`: that of the kind", "as the state", _TASKS),
+}
+
+MODEL = {
+    "layers": Meaning("kind of every attention layer: " + _one_of("layer"), "", f"{_MODELS}; mesa-layer"),
+    "tokens": Meaning(
+        "`raw`: s_t; `constructed`: (0, s_t, s_t, s_{t-1}); `constructed_bare`: (0, 0, s_t, s_{t-1}), for one-layer models",
+        "",
+        _CONSTRUCTION,
+    ),
+    "d_model": Meaning("width of the residual stream", "channels", _MODELS),
+    "n_heads": Meaning("heads of every layer", "heads", _MODELS),
+    "d_head": Meaning("width of a head's queries, keys and values", "channels", _MODELS),
+    "init_std": Meaning("standard deviation of the initial weights", "", _DETAILS),
+    "clip": Meaning("the residual stream is clipped to [-clip, clip] after every layer; `null`: not at all", "", _DETAILS),
+    "d_pe": Meaning(
+        "width of the sinusoidal positions that the first layer's queries and keys see beside raw tokens; 0: none",
+        "channels",
+        _DETAILS,
+    ),
+    "d_mlp": Meaning("hidden width of the MLP after each attention layer; 0: none", "channels", _DETAILS),
+    "normalise": Meaning("`none`, `qk` or `qv`: what is divided by its norm, in all layers but the first", "", _DETAILS),
+}
+
+TRAINING = {
+    "lr": Meaning("learning rate after the linear warm-up from 0", "", _DETAILS),
+    "steps": Meaning("number of steps", "steps", _DETAILS),
+    "batch": Meaning("fresh sequences per step", "sequences", _DETAILS),
+    "weight_decay": Meaning("of AdamW (0.9, 0.999, 1e-8), decoupled; gradients are clipped elementwise to [-1, 1]", "", _DETAILS),
+    "warmup": Meaning("length of the warm-up", "steps", _DETAILS),
+    "horizon": Meaning("where the cosine reaches `final_lr`; `null`: at `steps`", "steps", _DETAILS),
+    "final_lr": Meaning("learning rate at the end of the cosine; `null`: constant after the warm-up", "", _DETAILS),
+    "test_every": Meaning("the test loss is taken before every such step; first at step 0", "steps", _DETAILS),
+    "test_batches": Meaning("batches of the test loss, always the same", "batches", _DETAILS),
+    "test_batch": Meaning("size of a test batch", "sequences", _DETAILS),
+    "stream": Meaning("name of the stream of training sequences: another name, other sequences"),
+    "objective": Meaning("what is predicted, and what a wrong prediction costs: " + _one_of("objective"), "", _TASKS),
+    "snapshot_every": Meaning("weights kept for interpolation; 0: only the first and the last", "steps", _PRECONDITIONING),
+}
+
+RUN = {
+    "name": Meaning("task/name, the key of its entry; its folder below `results/{scale}/runs`"),
+    "task": Meaning("name of a task", "", _TASKS),
+    "model": Meaning("what is trained, below", "", _MODELS),
+    "training": Meaning("how it is trained, below", "", _DETAILS),
+}
+
+THEORY = {
+    "name": Meaning("task/name, the key of its entry; its folder below `results/{scale}/theory`"),
+    "task": Meaning("name of a task", "", _TASKS),
+    "algorithm": Meaning(
+        "`gd`: the learning rate eta by line search, then eta and the initial weights w_0 together; `chebyshev`: `n_steps` steps"
+        " of preconditioning, then one of gradient descent",
+        "",
+        f"{_CONSTRUCTION}; {_PRECONDITIONING}",
+    ),
+    "steps": Meaning("number of steps", "steps", _DETAILS),
+    "lr": Meaning("learning rate after the linear warm-up from 0", "", _DETAILS),
+    "batch": Meaning("fresh sequences per step", "sequences", _DETAILS),
+    "n_steps": Meaning("pairs alpha, beta of `chebyshev`", "pairs", _PRECONDITIONING),
+    "inverse_lam": Meaning("1/lambda, the regulariser of the least-squares problem", "", _PRECONDITIONING),
+    "form": Meaning("`textbook`: the text's scheme; `published`: the one behind the published curves", "", _PRECONDITIONING),
+    "lag": Meaning("1 leaves out the latest pair, as the published curves do; 0 uses all pairs seen", "pairs", _PRECONDITIONING),
+    "weight_decay": Meaning("of AdamW, decoupled", "", _DETAILS),
+    "warmup": Meaning("length of the warm-up", "steps", _DETAILS),
+    "horizon": Meaning("where the cosine reaches `final_lr`; `null`: at `steps`", "steps", _DETAILS),
+    "final_lr": Meaning("learning rate at the end of the cosine; `null`: constant after the warm-up", "", _DETAILS),
+}
+
+_BATCHES = {
+    "test_batches": Meaning("test batches that all seeds share", "batches", _DETAILS),
+    "test_batch": Meaning("size of such a batch, as far as the scale has as many sequences", "sequences", _DETAILS),
+}
+EVALUATE = _BATCHES
+
+PROBE = {
+    "preconditioner": Meaning(
+        "the algorithm of the run's task that gives the target `preconditioned_input`; with a task in its name, of that task",
+        "",
+        _PROBING,
+    ),
+    "in_sample": Meaning("sequences that probes are fitted and scored on in the published way", "sequences", _PROBING),
+    "in_context": Meaning("sequences of the in-context loss", "sequences", _PROBING),
+    **_BATCHES,
+}
+
+STYLE = {
+    "width": Meaning("width of the figure, from 2 to 40", "inches"),
+    "dpi": Meaning("dots of a PNG, from 30 to 1200", "per inch"),
+    "font_size": Meaning("size of the type, from 3 to 30", "points"),
+    "line_width": Meaning("width of the curves, from 0.1 to 10", "points"),
+    "band": Meaning("whether one standard deviation over seeds is drawn"),
+    "grid": Meaning("whether there is a grid"),
+    "small_print": Meaning("whether scale, seeds and commit stand below the figure"),
+    "probe_split": Meaning(
+        "`in_sample`: probes fitted and scored on the same 256 sequences, as published; `held_out`: fitted on 2048 others and"
+        " scored on 2048 more",
+        "",
+        _PROBING,
+    ),
+}
+
+#: name of the class -> its fields
+DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Theory": THEORY} | {
+    "Evaluate": EVALUATE,
+    "Probe": PROBE,
+    "Style": STYLE,
+}
