@@ -105,8 +105,16 @@ def _probe(args: argparse.Namespace) -> None:
 
 def _collect(args: argparse.Namespace) -> None:
     from mesaopt.figures.collect import collect
+    from mesaopt.figures.looks import from_json
 
-    collect(args.figure, args.results, args.seeds, args.out, args.provenance)
+    looks = None if args.looks is None else from_json(_text(args.looks))
+    collect(args.figure, args.results, args.seeds, args.out, args.provenance, looks)
+
+
+def _where(args: argparse.Namespace) -> None:
+    from mesaopt.figures.where import where_stage
+
+    where_stage(args.figure, args.panel, args.series, args.scale)
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -211,6 +219,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "record": _record,
     "spread": _spread,
     "train": _train,
+    "where": _where,
 }
 
 

@@ -95,6 +95,14 @@ def _add_figures(stage: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--results", required=True, type=Path, metavar="FOLDER")
     sub.add_argument("--seeds", required=True, nargs="+", type=int)
     _path(sub, "--out", "--provenance")
+    text = "labels and colours of runs by name; default: those of config/experiments.yaml"
+    sub.add_argument("--looks", metavar="JSON", help=text)
+
+    sub = stage("where", "Say which file, rows, stage, settings, equation and code stand behind a drawn value.")
+    sub.add_argument("figure", metavar="FIGURE")
+    sub.add_argument("panel", nargs="?", metavar="PANEL", help="default: list the panels of the figure")
+    sub.add_argument("series", nargs="?", metavar="SERIES", help="default: list the series of the panel")
+    sub.add_argument("--scale", help="scale of files and settings; default: that of config/config.yaml")
 
     sub = stage("draw", "Draw a figure from its table; the format follows the file name.")
     sub.add_argument("--figure", required=True)

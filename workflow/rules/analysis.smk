@@ -8,7 +8,7 @@ ANALYSES = {
     "evaluate": dict(
         input=TRAINED_MODEL | dict(sequences=lambda wildcards: sequences_of(wildcards, wildcards.run)),
         output=dict(loss=f"{RUN_FOLDER}/loss.parquet"),
-        arguments=dict(name=lambda wildcards: registry.label(wildcards.run)),
+        arguments=dict(name=lambda wildcards: plan(wildcards.scale).looks[wildcards.run].label),
         call="evaluate --weights {input.weights} --sequences {input.sequences} --name {name} --out {output.loss}",
     ),
     "extract": dict(

@@ -34,7 +34,7 @@ rule evaluate_algorithm:
         ENVIRONMENT
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
-        name=lambda wildcards: registry.label(wildcards.algorithm),
+        name=lambda wildcards: plan(wildcards.scale).looks[wildcards.algorithm].label,
         code=algorithm_code("mesaopt.stages.evaluate"),
     shell:
         "python -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
