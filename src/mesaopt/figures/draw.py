@@ -14,7 +14,7 @@ from mesaopt.figures.looks import recorded
 from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Figure, Panel
 from mesaopt.figures.records import mixed_environments, read_json
-from mesaopt.figures.registry import figure
+from mesaopt.figures.registry import algorithms, figure, runs
 from mesaopt.figures.schematic import draw_schematic
 from mesaopt.store.tables import atomic_path, read_table
 
@@ -42,13 +42,13 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
     """
     _kind(out)
     chosen_style = Style.from_dict(options)
-    figure(name)  # a wrong name is said before missing files are
+    behind = [*runs(name), *algorithms(name)]
     rows, record = read_table(table, "figure"), read_json(provenance)
     if strict and (mixed := mixed_environments(record)):
         raise InputError(f"{name}: its results come from {mixed}, which strict_environment refuses; make them again in one")
     # settings count when things are made and again when they are saved
     with style.applied(chosen_style):
-        saved(compose(figure(name, recorded(record)), rows, record, chosen_style), out)
+        saved(compose(figure(name, recorded(record, behind)), rows, record, chosen_style), out)
 
 
 def saved(page: Page, out: Path) -> None:

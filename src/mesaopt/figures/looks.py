@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mesaopt.errors import InputError
@@ -21,9 +21,10 @@ def shipped() -> dict[str, Look]:
     return looks(read_yaml(PROJECT / "config" / "experiments.yaml"))
 
 
-def recorded(facts: Mapping[str, Any]) -> Looks:
-    """Those in the JSON of a figure; older ones say none, and then those of the project hold."""
-    return looks_from(facts["looks"], "looks of the figure") if "looks" in facts else shipped()
+def recorded(facts: Mapping[str, Any], names: Collection[str]) -> Looks:
+    """Those of `names` in the JSON of a figure; of what it does not name, as older ones do not, those of the project."""
+    found = looks_from(facts.get("looks", {}), "looks of the figure")
+    return found if found.keys() >= set(names) else shipped() | found
 
 
 def from_json(text: str) -> Looks:

@@ -23,7 +23,7 @@ def draw_matrix(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
         _blocks(canvas, panel.slots, matrix.shape[0], options)
         if panel.slots.means:
             _means(canvas, matrix, len(panel.slots.shown), options.font_size - 2)
-    _heat(canvas, panel, image, (-largest, 0, largest), options)
+    _heat(canvas, panel, image, (-largest, 0.0, largest), options)
 
 
 def draw_map(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
@@ -32,7 +32,7 @@ def draw_map(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -
     edges = (0.5, matrix.shape[1] + 0.5, matrix.shape[0] + 0.5, 0.5)  # positions count from 1
     colours = style.palette(panel.look(str(rows["series"].iloc[0])).family)
     image = canvas.imshow(matrix, cmap=colours, vmin=0, vmax=1, aspect="equal", extent=edges)
-    _heat(canvas, panel, image, (0, 0.5, 1), options)
+    _heat(canvas, panel, image, (0.0, 0.5, 1.0), options)
 
 
 def _matrix(panel: Panel, rows: pd.DataFrame) -> np.ndarray:

@@ -107,7 +107,7 @@ def _lines(
     import seaborn as sns
 
     labels(canvas, axes)  # seaborn looks at every tick of an axis without a label
-    before = len(canvas.lines)
+    before, several = len(canvas.lines), rows.duplicated(["series", "x"]).any()
     sns.lineplot(
         rows[["series", "x", "y"]],
         x="x",
@@ -115,8 +115,8 @@ def _lines(
         hue="series",
         hue_order=list(lines),
         palette={name: line["color"] for name, line in lines.items()},
-        estimator=_mean,
-        errorbar=functools.partial(_band, floor=floor) if options.band else None,
+        estimator=mean,
+        errorbar=functools.partial(band, floor=floor) if options.band and several else None,
         err_kws={"alpha": BAND_ALPHA, "linewidth": 0},
         legend=False,
         ax=canvas,
@@ -128,15 +128,16 @@ def _lines(
     return drawn
 
 
-def _mean(values: pd.Series) -> float:
+def mean(values: pd.Series) -> float:
+    """Over seeds."""
     return float(values.to_numpy().mean())
 
 
-def _band(values: pd.Series, floor: float) -> tuple[float, float]:
-    """One sample standard deviation around the mean."""
+def band(values: pd.Series, floor: float) -> tuple[float, float]:
+    """One sample standard deviation on both sides of the mean, from `floor` on."""
     numbers = values.to_numpy()
-    mean, deviation = numbers.mean(), numbers.std(ddof=1)
-    return max(mean - deviation, floor), mean + deviation
+    middle, deviation = numbers.mean(), numbers.std(ddof=1)
+    return max(middle - deviation, floor), middle + deviation
 
 
 def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
