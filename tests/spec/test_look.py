@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesaopt.errors import InputError
-from mesaopt.spec.look import KEYS, Look, looks_from
+from mesaopt.spec.look import FAMILIES, KEYS, LINES, Look, looks_from
 from mesaopt.spec.plan import looks, resolve
 from mesaopt.spec.yaml_files import check, read_yaml
 
@@ -123,3 +123,10 @@ def test_looks_travel_as_mappings():
     for wrong in ([], {"a": 1}, {"a": {"labl": "A"}}, {"a": {}}):
         with pytest.raises(InputError, match="here: must be a mapping"):
             looks_from(wrong, "here")
+
+
+def test_the_documents_name_every_family_and_line():
+    text = (ROOT / "config/README.md").read_text()
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| `")}
+    assert all(f"`{family}`" in rows["`family`"] for family in FAMILIES)
+    assert all(f"`{line}`" in rows["`colour`, `line`"] for line in LINES)

@@ -76,8 +76,9 @@ def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
 
 
 def test_the_stages_are_those_of_the_parser():
-    assert set(cli.HANDLERS) == set(COMMANDS) | {"orphans"}  # which needs no argument
+    assert set(cli.HANDLERS) == set(COMMANDS) | {"orphans", "where"}  # which need no option
     assert parser().parse_args(["orphans"]).stage == "orphans"
+    assert parser().parse_args(["where", "fig3"]).stage == "where"
 
 
 @pytest.mark.parametrize(
