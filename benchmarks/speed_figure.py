@@ -25,7 +25,7 @@ SWEEPS = {"time": "context length $T$", "depth": "layers", "n_state": "size of t
 
 def draw(frame: pd.DataFrame, small_print: str, path: Path) -> None:
     """Bars by model (best arrangement of processes); below, time and memory of one process against each size."""
-    with matplotlib.rc_context(style.settings(Style())):
+    with style.applied(Style()):
         figure = plt.figure(figsize=(7.0, 5.6), layout="constrained")
         rows = figure.subplots(3, 4, gridspec_kw={"height_ratios": [1.3, 1, 1]}).tolist()
         for axes in rows[0]:

@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
         exclusive = [option for option in entry.options if option.exclusive]
         either = sub.add_mutually_exclusive_group() if exclusive else sub
         for option in entry.options:
-            (either if option in exclusive else sub).add_argument(f"--{option.name}", dest=option.dest, **option.told)
+            names = (option.dest,) if option.place else (f"--{option.name}",)
+            told = {**option.told} if option.place else {"dest": option.dest, **option.told}
+            (either if option in exclusive else sub).add_argument(*names, **told)
     return top
 
 

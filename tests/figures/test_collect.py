@@ -11,8 +11,10 @@ from figure_inputs import LAYERS, N_OBS, POSITIONS, SEEDS, write_results
 from mesaopt.errors import InputError
 from mesaopt.figures.collect import collect, gather
 from mesaopt.figures.controls import STATISTICS
+from mesaopt.figures.looks import shipped
 from mesaopt.figures.records import describe
-from mesaopt.figures.registry import FIGURES, figure, inputs, label, runs
+from mesaopt.figures.registry import FIGURES, figure, inputs, runs
+from mesaopt.spec.look import Look
 from mesaopt.store.tables import read_table, write_table
 
 
@@ -69,20 +71,6 @@ def test_unknown_figure_in_one_line():
     with pytest.raises(InputError, match="unknown figure 'fig33': did you mean 'fig3'") as error:
         figure("fig33")
     assert "\n" not in str(error.value)
-
-
-def test_labels():
-    names = [
-        "linear/lsa-d1",
-        "linear/lsa-d6-second",
-        "contracting/mesa-d1-long",
-        "linear/gd1",
-        "linear/proposition2",
-        "linear/lsq",
-    ]
-    assert [label(name) for name in names] == ["LSA-1", "LSA-6", "Mesa-1", "GD-1", "Proposition 2", "LSQ"]
-    with pytest.raises(InputError, match="no series name"):
-        label("linear/other")
 
 
 def test_curve_values_are_those_of_the_files(results):
@@ -208,6 +196,18 @@ def test_rows_that_are_missing_or_double_are_named(tmp_path):
     write_table(frame[frame["target"] != "next_token"], "probes", path)
     with pytest.raises(InputError, match="no rows with target next_token, split in_sample"):
         gather("fig3", results, SEEDS)
+
+
+def test_a_run_is_called_as_its_entry_says_and_the_json_keeps_it(tmp_path):
+    results = write_results(tmp_path, only="fig2")
+    looks = shipped() | {"linear/lsa-d1": Look("Softmax-7", "softmax", 7)}
+    collect("fig2", results, SEEDS, tmp_path / "table.parquet", tmp_path / "table.json", looks)
+    table, record = read_table(tmp_path / "table.parquet", "figure"), json.loads((tmp_path / "table.json").read_text())
+    assert list(table[table["panel"] == "mse_1"]["series"].unique()) == ["Softmax-7", "GD-1"]
+    assert set(table[table["panel"] == "eta"]["series"]) == {"Softmax-7", "Softmax-7, all slots", "GD-1"}
+    assert record["looks"]["linear/lsa-d1"] == {"label": "Softmax-7", "family": "softmax", "depth": 7}
+    assert record["looks"]["linear/gd1"] == {"label": "GD-1", "family": "gd"}
+    assert set(record["looks"]) == {*runs("fig2"), "linear/gd1"}
 
 
 def test_weights_of_another_token_width_are_refused(tmp_path):

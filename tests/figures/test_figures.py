@@ -8,20 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from figure_inputs import SEEDS, write_results
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.collect import collect
-from mesaopt.figures.draw import compose, draw, small_print
+from mesaopt.figures.draw import DRAWERS, compose, draw, small_print
 from mesaopt.figures.options import Style
+from mesaopt.figures.panels import logarithmic
+from mesaopt.figures.parts import Axes, Panel, Source
 from mesaopt.figures.records import read_json
 from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.figures.sweep import draw_facets
+from mesaopt.spec.look import Look, looks_from
 from mesaopt.store.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +46,7 @@ def page(tables, name, rows=None, **options):
     if rows is None:
         return _page_of_file(tables, name, tuple(options.items()))
     chosen = Style.from_dict(options)
-    with mpl.rc_context(style.settings(chosen)):
+    with style.applied(chosen):
         made = compose(figure(name), rows, read_json(tables / f"{name}.json"), chosen)
     return made, {axes.get_title(): axes for axes in made.axes}
 
@@ -165,7 +169,7 @@ def test_control_tasks_show_the_panels_of_figures_2_and_3(tables, name):
     assert {f"{p}, head {h}" for p in (r"$W_K^\top W_Q$", "$W_O W_V$") for h in (1, 2)} <= set(axes)
     assert "2 seeds" in made.get_supxlabel() and "weights: seed 1" in made.get_supxlabel()
     task = {"fig11": "contracting", "fig12": "fixed_teacher"}[name]
-    assert all(source.path.split("/")[1] == task for panel in figure(name).panels for source in panel.sources)
+    assert all(source.run.split("/")[0] == task for panel in figure(name).panels for source in panel.sources)
 
 
 @pytest.mark.parametrize("name", ["fig2", "fig3", "fig11"])
@@ -198,7 +202,7 @@ def test_small_print_says_scale_seeds_and_commit(tables):
 def test_descent_starts_at_the_input(tables):
     panel = page(tables, "fig1")[1]["Measured"]
     assert [tick.get_text() for tick in panel.get_xticklabels()][:2] == ["input", "1"]
-    assert to_rgba(lines(panel)["LSA-6"].get_color()) == style.line("LSA-6")["color"]
+    assert to_rgba(lines(panel)["LSA-6"].get_color()) == style.line(Look("LSA-6", "linear", 6))["color"]
 
 
 def test_options_change_the_page(tables):
@@ -228,12 +232,12 @@ def test_wrong_files_leave_nothing_behind(tables, tmp_path):
     assert not list((tmp_path / "out").rglob("*")) if (tmp_path / "out").exists() else True
 
 
-def test_drawing_needs_no_torch(tables, tmp_path):
+def test_drawing_needs_no_torch_and_is_clean_under_warnings_as_errors(tables, tmp_path):
     code = (
         "import sys, json; from pathlib import Path; import mesaopt.figures.collect; from mesaopt.figures.draw import draw;"
         f"t, out = Path({str(tables)!r}), Path({str(tmp_path)!r});"
         "draw('fig1', t / 'fig1.parquet', t / 'fig1.json', {}, out / 'a.png');"
-        "print(json.dumps([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules]))"
+        "print(json.dumps([m for m in ('torch', 'jsonschema') if m in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -243,6 +247,153 @@ def test_drawing_needs_no_torch(tables, tmp_path):
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )
     assert json.loads(done.stdout) == [] and (tmp_path / "a.png").stat().st_size > 1000
+
+
+MATPLOTLIBRC = """
+axes.spines.left: False
+savefig.bbox: tight
+text.usetex: True
+lines.linestyle: --
+font.family: serif
+axes.prop_cycle: cycler('color', ['r', 'g'])
+"""
+
+
+def test_a_matplotlibrc_of_the_user_changes_nothing(tables, tmp_path):
+    """matplotlib reads the one in the working folder when it is imported."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "matplotlibrc").write_text(MATPLOTLIBRC)
+    code = (
+        "import sys, matplotlib; from pathlib import Path; from mesaopt.figures.draw import draw;"
+        f"t = Path({str(tables)!r}); draw('fig2', t / 'fig2.parquet', t / 'fig2.json', {{}}, Path(sys.argv[1]));"
+        "print(matplotlib.rcParams['text.usetex'])"
+    )
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    for folder, usetex in ((tmp_path, "False"), (tmp_path / "own", "True")):
+        command = [sys.executable, "-W", "error", "-c", code, str(folder / "a.pdf")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=folder)
+        assert done.stdout.strip() == usetex, "the file of the user was not read, or did not outlive the figure"
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "own" / "a.pdf").read_bytes()
+
+
+def test_lines_of_a_family_come_from_the_entry_alone(tables):
+    """Runs of other families than the figure's own, said by the JSON of the figure, are drawn without any code."""
+    record = read_json(tables / "fig3.json")
+    looks = {
+        "linear/lsa-d2": {"label": "Softmax-3", "family": "softmax", "depth": 3},
+        "linear/lsa-d4": {"label": "Hybrid-mesa", "family": "hybrid", "depth": 2},
+        "linear/lsa-d6": {"label": "Softmax-7", "family": "softmax", "depth": 7},
+        "linear/mesa-d1": {"label": "Full-mesa", "family": "full-mesa", "depth": 2},
+        "linear/lsa-d1": {"label": "Mine", "colour": "#123456", "line": "dashdot"},
+    }
+    rows = read_table(tables / "fig3.parquet", "figure")
+    names = {"LSA-2": "Softmax-3", "LSA-4": "Hybrid-mesa", "LSA-6": "Softmax-7", "Mesa-1": "Full-mesa", "LSA-1": "Mine"}
+    rows.loc[rows["panel"] == "mse_depth", "series"] = rows["series"].replace(names)
+    rows.loc[(rows["panel"] == "training_loss_6") & (rows["series"] == "Mesa-1"), "series"] = "Full-mesa"
+    found = looks_from(record["looks"] | looks, "test")
+    with style.applied(Style()):
+        made = compose(figure("fig3", found), rows, record, Style())
+    axes = {one.get_title(): one for one in made.axes}
+    drawn = {name: to_rgb(line.get_color()) for name, line in lines(axes["Prediction, by depth"]).items()}
+    assert list(drawn) == ["Mine", "Softmax-3", "Hybrid-mesa", "Softmax-7", "Proposition 2", "Full-mesa"]
+    assert drawn["Mine"] == to_rgb("#123456") and lines(axes["Prediction, by depth"])["Mine"].get_linestyle() == "-."
+    assert drawn["Softmax-3"][2] == max(drawn["Softmax-3"]) and sum(drawn["Softmax-7"]) < sum(drawn["Softmax-3"])
+    assert drawn["Hybrid-mesa"][0] == max(drawn["Hybrid-mesa"]) and drawn["Full-mesa"][1] == min(drawn["Full-mesa"])
+    layers = [to_rgb(line.get_color()) for line in axes["Target probe"].get_lines()]
+    assert all(colour[2] == max(colour) for colour in layers)  # blue, light to dark
+    assert [sum(colour) for colour in layers] == sorted([sum(colour) for colour in layers], reverse=True)
+
+
+def test_a_recorded_table_without_looks_is_drawn_with_those_of_the_project(tables, tmp_path):
+    record = read_json(tables / "fig2.json")
+    assert record.pop("looks") and record.pop("where")
+    (tmp_path / "old.json").write_text(json.dumps(record))
+    for name, provenance in (("new", tables / "fig2.json"), ("old", tmp_path / "old.json")):
+        draw("fig2", tables / "fig2.parquet", provenance, {"dpi": 50}, tmp_path / f"{name}.png")
+    assert (tmp_path / "old.png").read_bytes() == (tmp_path / "new.png").read_bytes()
+
+
+def test_bands_end_at_the_floor_of_a_logarithmic_panel(tables):
+    rows = read_table(tables / "fig3.parquet", "figure")
+    wide = (rows["panel"] == "target_probe") & (rows["series"] == "layer 6") & (rows["seed"] == 1)
+    rows.loc[wide, "y"] *= 100  # a standard deviation far above the mean
+    panel = page(tables, "fig3", rows)[1]["Target probe"]
+    lowest = min(path.vertices[:, 1].min() for band in panel.collections for path in band.get_paths())
+    assert lowest == pytest.approx(panel.get_ylim()[0])
+
+
+@pytest.mark.parametrize("limits", [(0.01, 100), (0.3, 4), (1.1, 1.9)])
+def test_ticks_of_logarithmic_axes_read_as_those_of_matplotlib(limits):
+    texts = []
+    for make in (logarithmic, lambda canvas: canvas.set_yscale("log")):
+        canvas = Page().subplots()
+        make(canvas)
+        canvas.set_ylim(*limits)
+        texts.append([tick.get_text() for which in ("major", "minor") for tick in canvas.get_yticklabels(which=which)])
+    powers = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    plain = [re.sub(r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda power: f"^{{{power[0].translate(powers)}}}", text) for text in texts[0]]
+    assert [text and rf"$\mathdefault{{{text.replace('×', chr(92) + 'times')}}}$" for text in plain] == texts[1]
+    assert any(texts[0])
+
+
+def matrix_rows(size, first):
+    values = np.random.default_rng(0).random((size, size))
+    cells = [(float(x + first), float(y + first), values[y, x]) for y in range(size) for x in range(size)]
+    return pd.DataFrame(cells, columns=["x", "y", "value"]).assign(panel="p", series="Softmax-7", seed=1), values
+
+
+def raw_panel(kind, labels=("column", "row")):
+    source = Source("linear/softmax-d7", "weights").with_looks({"linear/softmax-d7": Look("Softmax-7", "softmax", 7)})
+    return Panel("p", kind, "title", (source,), Axes(*labels))
+
+
+def test_whole_products_and_attention_maps_of_raw_tokens():
+    with style.applied(Style()):
+        canvas = Page().subplots()
+        rows, values = matrix_rows(5, 0)
+        DRAWERS["matrix"](canvas, raw_panel("matrix"), rows, Style())
+        np.testing.assert_array_equal(canvas.get_images()[0].get_array(), values)
+        assert not canvas.get_lines()  # no slots, no lines between them
+        canvas = Page().subplots()
+        rows, values = matrix_rows(5, 1)
+        DRAWERS["map"](canvas, raw_panel("map"), rows, Style())
+        image = canvas.get_images()[0]
+        np.testing.assert_array_equal(image.get_array(), values)
+        assert image.get_clim() == (0, 1) and canvas.get_xlim() == (0.5, 5.5) and canvas.get_ylim() == (5.5, 0.5)
+        red, _, blue, _ = image.get_cmap()(0.8)
+        assert blue > 2 * red
+
+
+def sweep_rows(panels=("p",)):
+    cells = [
+        (panel, series, seed, float(x), 1 / x + level + 0.01 * seed)
+        for panel in panels
+        for level, series in enumerate(("Softmax-7", "LSA"))
+        for seed in (1, 2)
+        for x in (1, 2, 4)
+    ]
+    return pd.DataFrame(cells, columns=["panel", "series", "seed", "x", "y"]).assign(value=np.nan)
+
+
+def test_a_sweep_has_a_marker_and_a_tick_at_every_value_tried():
+    with style.applied(Style()):
+        canvas = Page().subplots()
+        DRAWERS["sweep"](canvas, raw_panel("sweep", ("layers", "loss")), sweep_rows(), Style())
+    drawn = lines(canvas)
+    assert list(drawn) == ["Softmax-7", "LSA"] and drawn["LSA"].get_marker() == "o"
+    assert [tick.get_text() for tick in canvas.get_xticklabels()] == ["1", "2", "4"]
+    np.testing.assert_allclose(drawn["LSA"].get_ydata(), [2.015, 1.515, 1.265])
+    assert canvas.get_xlabel() == "layers" and len(canvas.collections) == 2
+
+
+def test_sweeps_are_facets_of_a_table_alone(tmp_path):
+    write_table(sweep_rows(("linear", "partial", "nonlinear")), "figure", tmp_path / "sweep.parquet")
+    for name in ("a", "b"):
+        looks = {"Softmax-7": Look("Softmax-7", "softmax", 7)}
+        draw_facets(tmp_path / "sweep.parquet", ("layers", "loss"), {"dpi": 50}, tmp_path / f"{name}.png", looks, "scale laptop")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(InputError, match="a figure is one of pdf, png, svg, not gif"):
+        draw_facets(tmp_path / "sweep.parquet", ("layers", "loss"), {}, tmp_path / "c.gif")
 
 
 def test_a_log_panel_without_positive_values_is_refused(tables):

@@ -4,22 +4,31 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mesaopt.figures.registry import FIGURES
+from mesaopt.figures.registry import FIGURES, figure, runs
+from mesaopt.spec.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_figure_has_a_caption_that_names_its_runs():
-    for name, wanted in FIGURES.items():
+    for name in FIGURES:
         text = (ROOT / "workflow" / "report" / f"{name.replace('/', '-')}.rst").read_text()
         assert text.count("**") >= 2 and f"tables/{name}.parquet" in text
-        from_runs = {"/".join(source.path.split("/")[1:3]) for p in wanted.panels for source in p.sources}
+        from_runs = {source.run for panel in figure(name).panels for source in panel.sources}
         for run in from_runs:
             assert run in text or f"``-{run.rpartition('-')[2]}``" in text, f"{name}: {run}"
 
 
 def test_registry_is_light():
-    code = "import sys, mesaopt.figures.registry; print({'pandas', 'numpy', 'matplotlib', 'torch'} & set(sys.modules))"
+    heavy = {"pandas", "numpy", "matplotlib", "torch", "seaborn", "yaml"}
+    code = f"import sys, mesaopt.figures.registry; print({heavy} & set(sys.modules))"
     environment = {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "set()"
+
+
+def test_runs_behind_an_interpolation_are_those_that_the_project_compresses():
+    pairs = read_yaml(ROOT / "config/experiments.yaml")["interpolations"]
+    sources = [source for name in FIGURES for panel in figure(name).panels for source in panel.sources if source.behind]
+    assert {source.run: source.behind for source in sources} == {second: (first,) for second, first in pairs.items()}
+    assert set(pairs.values()) <= {run for name in FIGURES for run in runs(name)}

@@ -6,20 +6,37 @@ from matplotlib.colors import to_rgb
 from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.options import Style
+from mesaopt.spec.look import FAMILIES, LINES, Look
 
 
-def test_colours_follow_families():
-    depths = [sum(to_rgb(style.line(f"LSA-{depth}")["color"])) for depth in range(1, 8)]
-    assert depths == sorted(depths, reverse=True)  # darker means deeper
-    for depth in range(1, 8):
-        red, green, blue = to_rgb(style.line(f"LSA-{depth}")["color"])
-        assert green > red and green > blue
-    red, green, blue = to_rgb(style.line("Mesa-1")["color"])
-    assert red > 2 * green and red > 2 * blue
-    layers = [sum(to_rgb(style.layer_line(f"layer {k}", 6)["color"])) for k in range(7)]
+def of(family, depth=1, **own):
+    return style.line(Look("any", family, depth, **own))
+
+
+@pytest.mark.parametrize(
+    ("family", "strongest"), [("linear", 1), ("softmax", 2), ("mesa", 0), ("hybrid", 0), ("linear-mesa", 1), ("full-mesa", 2)]
+)
+def test_colours_follow_families_and_darken_with_depth(family, strongest):
+    colours = [to_rgb(of(family, depth)["color"]) for depth in range(1, 8)]
+    assert all(colour[strongest] == max(colour) for colour in colours)
+    assert [sum(colour) for colour in colours] == sorted([sum(colour) for colour in colours], reverse=True)
+    assert len(set(colours)) == 7
+    layers = [sum(to_rgb(style.layer_line(f"layer {k}", 6, family)["color"])) for k in range(7)]
     assert layers == sorted(layers, reverse=True)
+
+
+def test_every_family_and_line_that_entries_may_name_has_a_look():
+    drawn = {family: of(family) for family in FAMILIES}
+    assert len({str(line) for line in drawn.values()}) == len(FAMILIES)
+    assert drawn["proposition2"]["linestyle"] == drawn["gd"]["linestyle"] == style.DOTTED
+    assert drawn["interpolation"]["linestyle"] == "--" and drawn["compression"]["color"] == "#7f7f7f"
+    assert len({str(of("linear", line=word)["linestyle"]) for word in LINES}) == len(LINES)
+    assert of("gd", colour="#000000")["color"] == "#000000" and of("gd", colour="#000000")["linestyle"] == style.DOTTED
+
+
+def test_a_series_that_is_no_layer():
     with pytest.raises(KeyError):
-        style.line("something-else")
+        style.layer_line("LSA-6", 6)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ ELSEWHERE = dict(
 
 #: values of the options that are no files, by name; other options keep their default
 VALUES = dict(
-    name=lambda wildcards: registry.label(wildcards.run),
+    name=lambda wildcards: plan(wildcards.scale).looks[wildcards.run].label,
     theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
     controls=lambda wildcards: True,
 )

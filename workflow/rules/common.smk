@@ -12,6 +12,7 @@ from mesaopt.errors import InputError
 from mesaopt.spec.plan import resolve
 from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
+from mesaopt.figures.looks import to_json as looks_to_json
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.orphans import queued_jobs
 from mesaopt.spec import files
@@ -192,6 +193,12 @@ def shared_job(entries):
 # --- figures
 def figure_seeds(wildcards):
     return plan(wildcards.scale).seeds
+
+
+def figure_looks(wildcards):
+    """Labels and colours of the runs and algorithms behind a figure."""
+    behind = [*registry.runs(wildcards.figure), *registry.algorithms(wildcards.figure)]
+    return looks_to_json(plan(wildcards.scale).looks, behind)
 
 
 def figure_table(figure, suffix):

@@ -28,10 +28,11 @@ rule collect:
         ENVIRONMENT
     params:
         seeds=figure_seeds,
+        looks=figure_looks,
         code=stage_code("collect"),
     shell:
         "python -P -m mesaopt collect --figure {wildcards.figure} --results results/{wildcards.scale} --seeds {params.seeds}"
-        " --out {output.table} --provenance {output.provenance} > {log} 2>&1"
+        " --looks {params.looks:q} --out {output.table} --provenance {output.provenance} > {log} 2>&1"
 
 
 # A rule per figure, because each has a caption of its own in the report.

@@ -34,7 +34,7 @@ rule evaluate_algorithm:
         ENVIRONMENT
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
-        name=lambda wildcards: registry.label(wildcards.algorithm),
+        name=lambda wildcards: plan(wildcards.scale).looks[wildcards.algorithm].label,
         settings=lambda wildcards: analysis_settings("evaluate", wildcards.scale, wildcards.algorithm).to_json(),
         code=lambda wildcards: stage_code("evaluate-theory", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Canvas
@@ -47,7 +46,7 @@ WRAP = 58
 def draw_stage(project: Path, agreement: Path, scale: str, options: Mapping[str, Any], out: Path) -> None:
     """Draw table `agreement`; the format follows the ending of `out`. Raises `InputError` in one line."""
     look = Style.from_dict(options)
-    with mpl.rc_context(style.settings(look)):
+    with style.applied(look):
         saved(compose(read_claims(project), read_table(agreement, "agreement"), scale, look), out)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes as Canvas
 from matplotlib.figure import Figure as Page
@@ -30,7 +29,7 @@ def overlay_stage(project: Path, name: str, table: Path, folder: Path, options: 
     curves = [curve for curve in read_folder(project, folder) if curve.figure == name]
     if not curves:
         raise InputError(f"{name}: no published curve belongs to it (config/published.yaml, {folder})")
-    with mpl.rc_context(style.settings(look)):
+    with style.applied(look):
         saved(compose(name, read_table(table, "figure"), curves, look), out)
 
 
@@ -58,8 +57,8 @@ def _draw(canvas: Canvas, panel: Panel, rows: pd.DataFrame, curves: list[Publish
     canvas.set_title(panel.title)
     deepest = max((style.layer_number(name) for name in rows["series"].unique() if name.startswith("layer ")), default=0)
     for curve in curves:
-        layered = curve.series.startswith("layer ")
-        colour = (style.layer_line(curve.series, deepest) if layered else style.line(curve.series))["color"]
+        layered, drawn = curve.series.startswith("layer "), panel.look(curve.series)
+        colour = (style.layer_line(curve.series, deepest, drawn.family) if layered else style.line(drawn))["color"]
         dots: dict[str, Any] = {"color": colour, "markeredgecolor": "0.15", "markeredgewidth": 0.3, "zorder": 5}
         if curve.values.index.isna().any():
             canvas.plot(canvas.get_xlim()[1], curve.values.iloc[0], "o", markersize=4, clip_on=False, **dots)

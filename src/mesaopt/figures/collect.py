@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mesaopt.errors import InputError
+from mesaopt.figures.looks import Looks
 from mesaopt.figures.parts import Panel, Slots, Source
 from mesaopt.figures.records import describe
 from mesaopt.figures.registry import chosen, figure
@@ -18,25 +19,25 @@ from mesaopt.store.tables import read_table, write_table
 COLUMNS = ["panel", "series", "seed", "x", "y", "value"]
 
 
-def collect(name: str, results: Path, seeds: Sequence[int], out: Path, provenance: Path) -> None:
+def collect(name: str, results: Path, seeds: Sequence[int], out: Path, provenance: Path, looks: Looks | None = None) -> None:
     """Write the table of figure `name` at `out` and its provenance (JSON) beside it.
 
-    `results` is the folder of a scale, results/{scale}. Raises `InputError` in one line for an unknown figure, for missing or
-    damaged files, and for files without the rows that the figure shows.
+    `results` is the folder of a scale, results/{scale}; `looks` names runs (default: as experiments.yaml does). Raises
+    `InputError` in one line for an unknown figure, for missing or damaged files, and for files without the rows that it shows.
     """
-    table = gather(name, results, seeds)
-    record = describe(name, results, seeds)
+    table = gather(name, results, seeds, looks)
+    record = describe(name, results, seeds, looks)
     write_table(table, "figure", out)
     write_json(provenance, record)
 
 
-def gather(name: str, results: Path, seeds: Sequence[int]) -> pd.DataFrame:
+def gather(name: str, results: Path, seeds: Sequence[int], looks: Looks | None = None) -> pd.DataFrame:
     """All values of figure `name` as a `figure` table: panels and series in the order of the registry, then seeds, then x."""
     if not seeds:
         raise InputError(f"{name}: no seeds to collect")
     parts = [
         _values(panel, source, results, seed)
-        for panel in figure(name).panels
+        for panel in figure(name, looks).panels
         for source in panel.sources
         for seed in chosen(panel.seeds, seeds)
     ]

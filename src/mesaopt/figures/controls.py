@@ -7,8 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import product
 
-from mesaopt.figures.contents import along, run_file
-from mesaopt.figures.names import label
+from mesaopt.figures.contents import along
 from mesaopt.figures.parts import Panel, Seeds, Source
 
 #: statistics of a weight product; extract.py says what each one is
@@ -44,7 +43,7 @@ def training_on_test_batches(panel: Panel, depth: int) -> Panel:
     paper's settings, and the curves of `panel` are their means.
     """
     run = f"linear/lsa-d{depth}-second"
-    followed = (along(label(run), run, "trained"), *(source for source in panel.sources if source.table == "interpolation"))
+    followed = (along(run, "trained"), *(source for source in panel.sources if source.table == "interpolation"))
     return on_test_batches(dataclasses.replace(panel, sources=followed), "first")
 
 
@@ -67,15 +66,15 @@ def structure(run: str, seeds: Seeds = "all") -> tuple[Panel, ...]:
 
     def panel(model: str, name: str) -> Panel:
         select = (("model", model), ("product", name), ("statistic", STATISTICS))
-        source = Source("{statistic}", run_file(run, "structure"), "structure", "layer", "head", "value", select)
+        source = Source(run, "structure", "{statistic}", "layer", "head", "value", select)
         return Panel(f"structure_{run.rpartition('/')[2]}_{model}_{name}", "table", run, (source,), seeds=seeds)
 
     return tuple(panel(model, name) for model, name in product(("trained", "untrained"), ("QK", "OV")))
 
 
-def _eta_of_layer(run: str, series: str = "", statistic: str = "eta") -> Source:
+def _eta_of_layer(run: str, series: str = "{label}", statistic: str = "eta") -> Source:
     select = (("model", "trained"), ("statistic", statistic))
-    return Source(series or label(run), run_file(run, "structure"), "structure", "layer", "value", select=select)
+    return Source(run, "structure", series, "layer", "value", select=select)
 
 
 def eta(task: str = "linear") -> Panel:
@@ -84,10 +83,10 @@ def eta(task: str = "linear") -> Panel:
     The first is read off the compressed weights as Proposition 1 says, and for all slots of the token together; the second is
     learned once, so the same for every seed.
     """
-    name, select = f"{task}/gd1", (("parameter", "eta"),)
-    line_searched = Source(label(name), f"theory/{name}/parameters.parquet", "parameters", "step", "value", select=select)
+    learned = (("parameter", "eta"),)
+    line_searched = Source(f"{task}/gd1", "parameters", x="step", y="value", select=learned, algorithm=True)
     run = f"{task}/lsa-d1"
-    read_off = (_eta_of_layer(run), _eta_of_layer(run, "LSA-1, all slots", "eta_all_slots"))
+    read_off = (_eta_of_layer(run), _eta_of_layer(run, "{label}, all slots", "eta_all_slots"))
     return Panel("eta", "table", "Learning rate", (*read_off, line_searched))
 
 

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes as Canvas
 from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
-from mesaopt.figures import panels, style
+from mesaopt.figures import matrices, panels, style
+from mesaopt.figures.looks import recorded
 from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Figure, Panel
 from mesaopt.figures.records import mixed_environments, read_json
-from mesaopt.figures.registry import figure
+from mesaopt.figures.registry import algorithms, figure, runs
 from mesaopt.figures.schematic import draw_schematic
 from mesaopt.store.tables import atomic_path, read_table
 
@@ -22,7 +22,9 @@ DRAWERS = {
     "curves": panels.draw_curves,
     "layers": panels.draw_layers,
     "descent": panels.draw_descent,
-    "matrix": panels.draw_matrix,
+    "matrix": matrices.draw_matrix,
+    "map": matrices.draw_map,
+    "sweep": panels.draw_sweep,
 }
 #: what would make two files of the same picture differ
 UNDATED: dict[str, dict[str, Any]] = {
@@ -40,13 +42,13 @@ def draw(name: str, table: Path, provenance: Path, options: Mapping[str, Any], o
     """
     _kind(out)
     chosen_style = Style.from_dict(options)
-    wanted = figure(name)
+    behind = [*runs(name), *algorithms(name)]
     rows, record = read_table(table, "figure"), read_json(provenance)
     if strict and (mixed := mixed_environments(record)):
         raise InputError(f"{name}: its results come from {mixed}, which strict_environment refuses; make them again in one")
     # settings count when things are made and again when they are saved
-    with mpl.rc_context(style.settings(chosen_style)):
-        saved(compose(wanted, rows, record, chosen_style), out)
+    with style.applied(chosen_style):
+        saved(compose(figure(name, recorded(record, behind)), rows, record, chosen_style), out)
 
 
 def saved(page: Page, out: Path) -> None:

@@ -1,42 +1,68 @@
-"""One function per kind of panel: each draws the rows of its panel (a `figure` table) into axes."""
+"""Panels of curves, one function per kind: each draws the rows of its panel (a `figure` table) into axes.
+
+Curves and their bands are seaborn's. Pictures of matrices are in `matrices`.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatterSciNotation
 
 from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.options import Style
-from mesaopt.figures.parts import Axes, Panel, Slots
+from mesaopt.figures.parts import Axes, Panel
 
 BAND_ALPHA = 0.22
+#: up to so many values of a swept setting each have a tick
+MOST_TICKS = 12
 
 
 def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """One line per series: mean over seeds, band of one standard deviation."""
-    for series, values in rows.groupby("series", sort=False):
-        _line(canvas, values, str(series), style.line(str(series)), options)
+    _lines(canvas, panel.axes, rows, _looks(panel, rows), options)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0)
     canvas.legend(loc="best", handlelength=2.2)
 
 
+def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
+    """A value over a swept setting, such as depth: a line per series with a marker at every value that was tried."""
+    _lines(canvas, panel.axes, rows, _looks(panel, rows), options, marker="o", markersize=3 * options.line_width)
+    tried = sorted(rows["x"].unique())
+    if len(tried) <= MOST_TICKS:
+        canvas.set_xticks(tried, [f"{x:g}" for x in tried])
+    if panel.axes is not None and panel.axes.log:
+        logarithmic(canvas)
+    else:
+        canvas.set_ylim(bottom=min(0.0, canvas.get_ylim()[0]))
+    canvas.legend(loc="best", handlelength=2.2)
+
+
 def draw_layers(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """One line per layer, light to dark, with a small layer legend; layer 0 is the input."""
-    deepest = max(style.layer_number(series) for series in rows["series"].unique())
+    names = list(map(str, rows["series"].unique()))
+    deepest, family = max(map(style.layer_number, names)), panel.look(names[0]).family
     limits = _log_limits(rows)
-    for series, values in rows.groupby("series", sort=False):
-        number = style.layer_number(str(series))
-        _line(canvas, values, str(number or "input"), style.layer_line(str(series), deepest), options, floor=limits[0])
+    lines = {name: style.layer_line(name, deepest, family) for name in names}
+    drawn = _lines(canvas, panel.axes, rows, lines, options, floor=limits[0])
+    for name, line in drawn.items():
+        line.set_label(str(style.layer_number(name) or "input"))
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(*limits)
-    _layer_legend(canvas, deepest, options)
+    _layer_legend(canvas, deepest, family, options)
 
 
-def _layer_legend(canvas: Canvas, deepest: int, options: Style) -> None:
+def _layer_legend(canvas: Canvas, deepest: int, family: str, options: Style) -> None:
     """A strip of one coloured field per layer in the upper right corner, readable in narrow panels as well."""
     strip = canvas.inset_axes((0.46, 0.86, 0.52, 0.045))
-    colours = [style.layer_line(f"layer {layer}", deepest)["color"] for layer in range(deepest + 1)]
+    colours = [style.layer_line(f"layer {layer}", deepest, family)["color"] for layer in range(deepest + 1)]
     strip.imshow([colours], aspect="auto")
     strip.set_xticks(range(deepest + 1), ["in", *map(str, range(1, deepest + 1))], fontsize=options.font_size - 1.5)
     strip.tick_params(length=0, pad=1.5)
@@ -49,11 +75,13 @@ def _layer_legend(canvas: Canvas, deepest: int, options: Style) -> None:
 def draw_descent(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """A quantity layer by layer: one marker per layer, coloured like the layers of the probes."""
     series = str(rows["series"].iloc[0])
-    _line(canvas, rows, series, style.line(series), options)
+    look = panel.look(series)
+    line = style.line(look)
+    _lines(canvas, panel.axes, rows, {series: line}, options)
     mean = rows.groupby("x")["y"].mean()
     deepest = int(mean.index.max())
-    colours = [style.layer_line(f"layer {int(x)}", deepest)["color"] for x in mean.index]
-    canvas.scatter(mean.index, mean, c=colours, s=16, zorder=4, edgecolors=style.line(series)["color"], linewidths=0.6)
+    colours = [style.layer_line(f"layer {int(x)}", deepest, look.family)["color"] for x in mean.index]
+    canvas.scatter(mean.index, mean, c=colours, s=16, zorder=4, edgecolors=line["color"], linewidths=0.6)
     _finish(canvas, panel.axes, rows)
     canvas.set_xlim(-0.3 + mean.index.min(), deepest + 0.3)
     canvas.set_ylim(bottom=0)
@@ -61,69 +89,61 @@ def draw_descent(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Styl
     canvas.legend(loc="upper right", handlelength=1.5)
 
 
-def draw_matrix(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
-    """A weight product: colours symmetric about zero, lines between blocks, slot names at their centres."""
-    matrix = rows.pivot(index="y", columns="x", values="value")
-    if matrix.shape[0] != matrix.shape[1] or matrix.isna().any(axis=None):
-        raise InputError(f"panel {panel.name}: the table does not hold one square matrix")
-    largest = float(np.abs(matrix.to_numpy()).max()) or 1.0
-    image = canvas.imshow(matrix.to_numpy(), cmap=style.MATRIX_COLOURS, vmin=-largest, vmax=largest, aspect="equal")
-    assert panel.slots is not None and canvas.figure is not None
-    _blocks(canvas, panel.slots, matrix.shape[0], options)
-    if panel.slots.means:
-        _means(canvas, matrix.to_numpy(), len(panel.slots.shown), options.font_size - 2)
-    _labels(canvas, panel.axes)
-    canvas.xaxis.label.set_fontsize(options.font_size - 1)
-    canvas.yaxis.label.set_fontsize(options.font_size - 1)
-    bar = canvas.figure.colorbar(image, ax=canvas, fraction=0.046, pad=0.04, ticks=[-largest, 0, largest])
-    bar.ax.set_yticklabels([_short(-largest), "0", _short(largest)], fontsize=options.font_size - 2)
-    bar.ax.tick_params(length=1.5, pad=1.5)
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+def _looks(panel: Panel, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Line properties by series, in the order of the table."""
+    return {name: style.line(panel.look(name)) for name in map(str, rows["series"].unique())}
 
 
-def _short(value: float) -> str:
-    return f"{value:.2g}".replace("-", "−")
+def _lines(
+    canvas: Canvas,
+    axes: Axes | None,
+    rows: pd.DataFrame,
+    lines: Mapping[str, Mapping[str, Any]],
+    options: Style,
+    floor: float = -np.inf,
+    **marks: Any,
+) -> dict[str, Line2D]:
+    """Mean and band (standard deviation over seeds, cut at `floor`) against x, by series; a single seed has no band."""
+    import seaborn as sns
+
+    labels(canvas, axes)  # seaborn looks at every tick of an axis without a label
+    before, several = len(canvas.lines), rows.duplicated(["series", "x"]).any()
+    sns.lineplot(
+        rows[["series", "x", "y"]],
+        x="x",
+        y="y",
+        hue="series",
+        hue_order=list(lines),
+        palette={name: line["color"] for name, line in lines.items()},
+        estimator=mean,
+        errorbar=functools.partial(band, floor=floor) if options.band and several else None,
+        err_kws={"alpha": BAND_ALPHA, "linewidth": 0},
+        legend=False,
+        ax=canvas,
+        **marks,
+    )
+    drawn = dict(zip(lines, canvas.lines[before:], strict=True))
+    for name, line in drawn.items():
+        line.set(label=name, **lines[name])
+    return drawn
 
 
-def _blocks(canvas: Canvas, slots: Slots, size: int, options: Style) -> None:
-    block = size / len(slots.shown)
-    centres = (np.arange(len(slots.shown)) + 0.5) * block - 0.5
-    names = [slots.labels[slot] for slot in slots.shown]
-    canvas.set_xticks(centres, names)
-    canvas.set_yticks(centres, names, rotation=90, va="center")
-    canvas.tick_params(length=0, pad=2, labelsize=options.font_size - 1.8)
-    canvas.grid(False)
-    for edge in np.arange(1, len(slots.shown)) * block - 0.5:
-        canvas.axhline(edge, color="0.55", linewidth=0.4)
-        canvas.axvline(edge, color="0.55", linewidth=0.4)
-    canvas.spines[:].set_visible(True)
+def mean(values: pd.Series) -> float:
+    """Over seeds."""
+    return float(values.to_numpy().mean())
 
 
-def _means(canvas: Canvas, matrix: np.ndarray, blocks: int, size: float | int) -> None:
-    """The mean of every block's diagonal, in the block's upper right corner where a diagonal leaves room."""
-    block = matrix.shape[0] // blocks
-    for row in range(blocks):
-        for col in range(blocks):
-            mean = np.diagonal(matrix[row * block : (row + 1) * block, col * block : (col + 1) * block]).mean()
-            place = ((col + 1) * block - 0.8, row * block - 0.2)
-            canvas.text(*place, f"{mean:z.3f}".replace("-", "−"), ha="right", va="top", fontsize=size, color="0.2")
-
-
-def _line(canvas: Canvas, values: pd.DataFrame, label: str, line: dict, options: Style, floor: float = -np.inf) -> None:
-    """Mean and band (sample standard deviation over seeds, cut at `floor`) against x; a single seed has no band."""
-    over_seeds = values.groupby("x")["y"]
-    mean, deviation = over_seeds.mean(), over_seeds.std()
-    canvas.plot(mean.index, mean, label=label, **line)
-    if options.band and deviation.notna().any():
-        lower = (mean - deviation).clip(lower=floor)
-        canvas.fill_between(mean.index, lower, mean + deviation, color=line["color"], alpha=BAND_ALPHA, linewidth=0)
+def band(values: pd.Series, floor: float) -> tuple[float, float]:
+    """One sample standard deviation on both sides of the mean, from `floor` on."""
+    numbers = values.to_numpy()
+    middle, deviation = numbers.mean(), numbers.std(ddof=1)
+    return max(middle - deviation, floor), middle + deviation
 
 
 def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
     assert axes is not None
-    _labels(canvas, axes)
     if axes.log:
-        canvas.set_yscale("log")
+        logarithmic(canvas)
     # every curve must reach the published range before the axis may end there
     reach = rows.groupby("series")["x"].max().min()
     published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
@@ -133,7 +153,26 @@ def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
     canvas.set_xlim(lowest, highest)
 
 
-def _labels(canvas: Canvas, axes: Axes | None) -> None:
+class Powers(LogFormatterSciNotation):
+    """Powers of ten as plain text, which is set far faster than a formula: ten raised to -2 is written 10⁻²."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos).removeprefix(r"$\mathdefault{").removesuffix("}$")
+        return re.sub(r"\^\{(-?\d+)\}", lambda power: power[1].translate(_SUPERSCRIPTS), text).replace(r"\times", "×")
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def logarithmic(canvas: Canvas) -> None:
+    """A logarithmic y axis."""
+    canvas.set_yscale("log")
+    canvas.yaxis.set_major_formatter(Powers())
+    canvas.yaxis.set_minor_formatter(Powers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+
+
+def labels(canvas: Canvas, axes: Axes | None) -> None:
+    """The labels of both axes."""
     assert axes is not None
     canvas.set_xlabel(axes.x_label)
     canvas.set_ylabel(axes.y_label)

@@ -1,40 +1,94 @@
 """What a figure is made of: panels, their axes and the files behind their curves."""
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mesaopt.spec.look import Look, short_name
+
 #: a `table` panel is never drawn: its values are in the figure's table, beside those that they are compared with
-Kind = Literal["curves", "layers", "descent", "matrix", "schematic", "table"]
+Kind = Literal["curves", "layers", "descent", "matrix", "map", "sweep", "schematic", "table"]
 Seeds = Literal["all", "first"]
+
+
+#: rows of a table: the column and the value that it must have, or one of several
+Select = tuple[tuple[str, str | int | tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Columns of one table that become one series, or one per value of a column when `series` holds its name, like `{layer}`.
+    """Columns of one table of a run (or hand-written `algorithm`) that become one series, or one per value of a column.
 
-    `path` is relative to results/{scale}/ and holds `{seed}` unless all seeds share the file; `table` names the kind of table
-    there (tables.TABLES). Curves have their values in `y`; where `value` names a column, `x` and `y` are its coordinates. Rows
-    are those where every column of `select` has the given value, one of several, its largest one for "last", or any but 0 for
-    "nonzero". `behind` names further runs that the file was computed from.
+    `series` is text in which `{label}` stands for the run's label and `{column}`, like `{layer}`, for that column's values;
+    `table` names the kind of table (tables.TABLES), from which its file follows. Curves have their values in `y`; where `value`
+    names a column, `x` and `y` are its coordinates. Rows are those where every column of `select` has the given value, one of
+    several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
+    `family` is that of the lines of a series that is not the run itself; `look` is there once labels are known (`with_looks`).
     """
 
-    series: str
-    path: str
+    run: str
     table: str
+    series: str = "{label}"
     x: str = "t"
     y: str = "mse"
     value: str = ""
-    select: tuple[tuple[str, str | int | tuple[str, ...]], ...] = ()
+    select: Select = ()
     behind: tuple[str, ...] = ()
+    algorithm: bool = False
+    family: str = ""
+    look: Look | None = None
+
+    @property
+    def path(self) -> str:
+        """The file, relative to results/{scale}/, with `{seed}` unless all seeds share it."""
+        if not self.algorithm:
+            return f"{run_folder(self.run)}/{self.table}.parquet"
+        shared = self.table == "parameters"  # learned once
+        return f"theory/{self.run}/{self.table}{'' if shared else '/seed-{seed}'}.parquet"
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The trained runs that the file comes from."""
+        return () if self.algorithm else (self.run, *self.behind)
+
+    def with_looks(self, looks: Mapping[str, Look]) -> "Source":
+        """Its series named, and its lines known; a run of which nothing is said is called by its short name."""
+        own = looks.get(self.run, Look(short_name(self.run)))
+        look = dataclasses.replace(own, family=self.family, colour="", line="") if self.family else own
+        return dataclasses.replace(self, series=self.series.replace("{label}", own.label), look=look)
+
+    def columns(self, series: str) -> dict[str, str] | None:
+        """The values of columns by which it gives such a series, None if it gives none.
+
+        `{column}` stands for the values that it selects of the column, or for any number.
+        """
+        options = {column: "|".join(map(re.escape, wanted)) for column, wanted in self.select if isinstance(wanted, tuple)}
+        parts = re.split(r"\{(\w+)\}", self.series)
+        names = [f"(?P<{column}>{options.get(column, '[0-9]+')})" for column in parts[1::2]]
+        texts = [re.escape(text) for text in parts[::2]]
+        found = re.fullmatch("".join(text + name for text, name in zip(texts, [*names, ""], strict=True)), series)
+        return None if found is None else found.groupdict()
 
     def has(self, series: str) -> bool:
-        """Whether it gives such a series: `{column}` stands for the values that it selects of the column, or for any number."""
-        chosen = {f"{{{column}}}": wanted for column, wanted in self.select if isinstance(wanted, tuple)}
-        options = {place: "|".join(re.escape(str(value)) for value in values) for place, values in chosen.items()}
-        parts = re.split(r"(\{\w+\})", self.series)
-        pattern = "".join(f"({options.get(part, r'[0-9]+')})" if part.startswith("{") else re.escape(part) for part in parts)
-        return re.fullmatch(pattern, series) is not None
+        """Whether it gives such a series."""
+        return self.columns(series) is not None
+
+    def names(self) -> list[str]:
+        """Its series, where all are known; a column that takes any value stays as it is, like `layer {layer}`."""
+        columns = {
+            column: wanted for column, wanted in self.select if isinstance(wanted, tuple) and f"{{{column}}}" in self.series
+        }
+        found = [self.series]
+        for column, wanted in columns.items():
+            found = [name.replace(f"{{{column}}}", value) for name in found for value in wanted]
+        return found
+
+
+def run_folder(run: str) -> str:
+    """Folder of a run's files, relative to results/{scale}/."""
+    return f"runs/{run}/seed-{{seed}}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +132,11 @@ class Panel:
     def place(self) -> str:
         return self.slot or self.name
 
+    def look(self, series: str) -> Look:
+        """How a series is drawn: as its source says, in colours of its own where no source is known to give it."""
+        found = (source.look for source in self.sources if source.has(series))
+        return next(filter(None, found), Look(series))
+
 
 #: rows of places
 Layout = tuple[tuple[str, ...], ...]
@@ -87,7 +146,6 @@ Layout = tuple[tuple[str, ...], ...]
 class Figure:
     """Panels and where they stand; `aspect` is height over width."""
 
-    name: str
     title: str
     panels: tuple[Panel, ...]
     layout: Layout
@@ -98,3 +156,11 @@ class Figure:
     def drawn(self, split: str) -> tuple[Panel, ...]:
         """The panels on the page when probes of `split` are wanted; the table holds the others as well."""
         return tuple(panel for panel in self.panels if panel.kind != "table" and panel.split in ("", split))
+
+    def with_looks(self, looks: Mapping[str, Look]) -> "Figure":
+        """All its series with their names and lines."""
+        named = (
+            dataclasses.replace(panel, sources=tuple(source.with_looks(looks) for source in panel.sources))
+            for panel in self.panels
+        )
+        return dataclasses.replace(self, panels=tuple(named))

@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.errors import InputError
-from mesaopt.figures.registry import algorithms, chosen, inputs, runs
+from mesaopt.figures.looks import Looks, shipped
+from mesaopt.figures.origins import origins_of
+from mesaopt.figures.registry import algorithms, chosen, figure, inputs, runs
 
 
-def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, spec and hours by seed of every run, and
-    what hand-written algorithms were learned with.
+def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None = None) -> dict[str, Any]:
+    """Provenance of a figure: scale, seeds, commits, training hours, machines, versions, spec and hours by seed of every run,
+    what hand-written algorithms were learned with, labels and colours of both, and where the values of each panel come from.
     """
+    looks = shipped() if looks is None else looks
     found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
     records = [record for entries in found.values() for record, _ in entries]
     tables = [path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds)) if path.suffix == ".parquet"]
     # tables of versions that wrote none beside them are as good as ever: of those, nothing is known
     made = [*records, *(read_json(path) for path in dict.fromkeys(tables) if path.exists())]
     versions = {library: _distinct(r.get("versions", {}).get(library) for r in made) for library in _libraries(made)}
+    learned = _algorithms(name, results)
+    specs = [spec for entries in found.values() for _, spec in entries[:1]] + [of["spec"] for of in learned.values()]
     environments = _distinct(record.get("environment") for record in made)
     return {
         "figure": name,
@@ -32,7 +37,9 @@ def describe(name: str, results: Path, seeds: Sequence[int]) -> dict[str, Any]:
         "versions": versions,
         "environments": environments,
         "runs": {run: _of_run(chosen(runs(name)[run], seeds), entries) for run, entries in found.items()},
-        "algorithms": _algorithms(name, results),
+        "algorithms": learned,
+        "looks": {run: looks[run].to_dict() for run in (*found, *algorithms(name)) if run in looks},
+        "where": origins_of(figure(name, looks), specs),
     }
 
 

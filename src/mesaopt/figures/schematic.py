@@ -27,10 +27,10 @@ def draw_schematic(canvas: Canvas, size: float | int) -> None:
     canvas.axis("off")
     last = _centres()[-1]
     _tokens(canvas, TOKENS, 0, 0.6, size)
-    _box(canvas, (0.2, 1.25, 7.4, 0.62), "copying layer: binds neighbours into one token", style.green(0.05, 0.2), size)
+    _box(canvas, (0.2, 1.25, 7.4, 0.62), "copying layer: binds neighbours into one token", style.shade(0.05, 0.2), size)
     _tokens(canvas, COPIED, 2.5, 0.6, size - 1)
     for index, text in enumerate(STEPS):
-        _box(canvas, (0.2, 3.75 + 0.6 * index, 7.4, 0.52), text, style.green(0.2 + 0.14 * index, 0.2), size)
+        _box(canvas, (0.2, 3.75 + 0.6 * index, 7.4, 0.52), text, style.shade(0.2 + 0.14 * index, 0.2), size)
     for centre in _centres():
         for low, high in ((0.65, 1.2), (1.92, 2.45), (3.15, 3.7)):
             _arrow(canvas, (centre, low), (centre, high))

@@ -16,13 +16,15 @@ class Option:
     """An argument that is no file of results. `told` is what argparse is told, as its `add_argument` takes it.
 
     The function's parameter is `dest`, by default the option's own name. Where `json` is given, the text is JSON or the name of
-    a file with JSON: a mapping ("dict"), or what `from_json` of a class makes of it ("module:Class").
+    a file with JSON: a mapping ("dict"), or what `from_json` of a class ("module:Class"), or a function ("module:function"),
+    makes of it. With a `place` of its own it is given without its name.
     """
 
     name: str
     dest: str = ""
     json: str = ""
     exclusive: bool = False
+    place: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -38,11 +40,12 @@ class Option:
 
     def read(self, given: Any) -> Any:
         """What the function gets; raises `InputError` in one line when it is no such JSON."""
-        if not self.json:
+        if not self.json or given is None:
             return given
         text = _text(given)
         if self.json != "dict":
-            return load(self.json).from_json(text)
+            made_by = load(self.json)
+            return getattr(made_by, "from_json", made_by)(text)
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
@@ -54,7 +57,9 @@ class File:
     """A file that stages write and read; `name` is its name in rules, and that of its option unless `called` otherwise.
 
     `place` is where it lies below results/{scale}/ ("" if only the command line knows), with {run}, {seed}, {task} or
-    {algorithm}. `table` is its kind of table (store/tables.py) if the command line describes it in a JSON beside it.
+    {algorithm}. `table` is its kind of table (store/tables.py) if the command line describes it in a JSON beside it. For whoever
+    asks where a number comes from, `equation` says what is in it (with the section of the paper), `code` (module:function) where
+    that is computed, the function that says the equation first.
     """
 
     name: str
@@ -63,12 +68,17 @@ class File:
     option: str = ""
     optional: bool = False
     several: bool = False
+    equation: str = ""
+    code: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "option", self.option or self.name)
 
     def called(self, option: str) -> "File":
         return dataclasses.replace(self, option=option)
+
+    def holding(self, equation: str, *code: str) -> "File":
+        return dataclasses.replace(self, equation=equation, code=code)
 
     def if_any(self) -> "File":
         return dataclasses.replace(self, optional=True)

@@ -19,7 +19,7 @@ SEQUENCES = File("sequences", "data/{task}/seed-{seed}.parquet", "sequences")
 #: of a training
 WEIGHTS = File("weights", f"{RUN}/weights.safetensors")
 SNAPSHOTS = File("snapshots", f"{RUN}/snapshots.safetensors")
-HISTORY = File("history", f"{RUN}/history.parquet")
+HISTORY = File("history", f"{RUN}/history.parquet", "history")
 SPEC = File("spec", f"{RUN}/spec.json")
 PROVENANCE = File("provenance", f"{RUN}/provenance.json")
 #: of a hand-written algorithm

@@ -14,6 +14,7 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.arguments import load
 from mesaopt.spec.grid import at, filled, placed, points
 from mesaopt.spec.json import NAME, Spec
+from mesaopt.spec.look import Look, without_look
 from mesaopt.spec.run import Run, Task, Training
 from mesaopt.spec.sweep import Sweep, add_sweep
 
@@ -39,6 +40,8 @@ class Plan:
     interpolations: dict[str, str]
     sweep: Sweep | None
     analyses: dict[str, Analyses]
+    #: how figures call and draw every run and hand-written algorithm
+    looks: dict[str, Look]
 
     def run(self, name: str) -> Run:
         return _pick(self.runs, name, "run")
@@ -82,7 +85,17 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         interpolations=_interpolations(experiments["interpolations"], runs),
         sweep=sweep,
         analyses=_analyses(experiments, layers),
+        looks=_looks(entries),
     )
+
+
+def looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
+    """How runs and hand-written algorithms look by experiments.yaml alone, whatever scale they are computed at."""
+    return _looks({part: _experiments(experiments[part]) for part in ("runs", "theory")})
+
+
+def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
+    return {name: Look.of(name, entry) for table in entries.values() for name, entry in table.items()}
 
 
 def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -157,7 +170,7 @@ def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, 
     if name.split("/")[0] != task:
         raise InputError(f"{name}: belongs to task {task}, so its name must begin with {task}/")
     try:
-        return kind.from_dict({**values, "name": name, "task": tasks[task].to_dict()})
+        return kind.from_dict({**without_look(values), "name": name, "task": tasks[task].to_dict()})
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 

@@ -42,7 +42,17 @@ STAGES = (
             Option("checkpoint-every", told={"type": float, "default": 20.0, "metavar": "SECONDS"}),
         ),
         writes=(File("weights", WEIGHTS.place, several=True),),
-        beside=(SNAPSHOTS, HISTORY, SPEC, PROVENANCE),
+        beside=(
+            SNAPSHOTS,
+            HISTORY.holding(
+                "half the squared error summed over channels, mean over t, on fixed test batches"
+                " (paper, section on training details)",
+                "mesaopt.data.test_sets:fixed_test_batches",
+                "mesaopt.models.transformer:Transformer",
+            ),
+            SPEC,
+            PROVENANCE,
+        ),
         function="train_stage",
         code="mesaopt.training.loop",
     ),
@@ -51,7 +61,12 @@ STAGES = (
         "Learn the parameters of a hand-written algorithm on the task's own loss.",
         of="algorithm",
         arguments=(spec("spec", THEORY_SPEC, "theory"), whole("seed")),
-        writes=(PARAMETERS.called("out"),),
+        writes=(
+            PARAMETERS.called("out").holding(
+                "the algorithm's parameters that minimise the task's own next-token loss (paper, Propositions 1 and 2)",
+                "mesaopt.training.learning:learn",
+            ),
+        ),
         # by which figures made in parts tell whether their algorithms are the same
         told=("seed", "spec"),
         function="learn_stage",
@@ -64,7 +79,14 @@ STAGES = (
         of="run",
         reads=(WEIGHTS, SEQUENCES),
         arguments=(text("name", meaning="name of the series, such as LSA-6"),),
-        writes=(run_table("loss", option="out"),),
+        writes=(
+            run_table("loss", option="out").holding(
+                "half the squared error of the prediction of s_{t+1}, summed over channels, mean over sequences"
+                " (paper, section on in-context next-token prediction)",
+                "mesaopt.models.predictors:loss_by_position",
+                "mesaopt.stages.evaluate:evaluate_run",
+            ),
+        ),
         function="evaluate_run",
         settings="mesaopt.spec.analysis:Evaluate",
         quick=True,
@@ -74,7 +96,20 @@ STAGES = (
         "Weight products of every layer and head, and their block structure.",
         of="run",
         reads=(WEIGHTS,),
-        writes=(run_table("weights", name="products", option="out"), run_table("structure")),
+        writes=(
+            run_table("weights", name="products", option="out").holding(
+                "W_K^T W_Q and W_O W_V of every head (paper, section on linear self-attention)",
+                "mesaopt.models.products:layer_products",
+                "mesaopt.stages.extract:weights_table",
+            ),
+            run_table("structure").holding(
+                "statistics of the products and of their n_obs x n_obs blocks; eta as in Proposition 1"
+                " (paper, section on one linear self-attention layer)",
+                "mesaopt.stages.extract:block_structure",
+                "mesaopt.stages.extract:sparsity",
+                "mesaopt.stages.extract:implied_eta",
+            ),
+        ),
         function="extract_run",
         quick=True,
     ),
@@ -84,7 +119,15 @@ STAGES = (
         of="run",
         # weights of another run, whose products are compressed
         reads=(File("extracted"), SNAPSHOTS),
-        writes=(run_table("interpolation", option="out"),),
+        writes=(
+            run_table("interpolation", option="out").holding(
+                "loss of products of which every block is (mean of its diagonal) I, or of their mean with the trained ones"
+                " (paper, section on deep linear self-attention, and its appendix on compression)",
+                "mesaopt.models.products:compress",
+                "mesaopt.models.products:average",
+                "mesaopt.stages.interpolate:interpolate_run",
+            ),
+        ),
         function="interpolate_run",
         quick=True,
         early=True,
@@ -98,7 +141,21 @@ STAGES = (
             spec("theory", THEORY_SPEC),
             flag("controls", "also the untrained model, targets of other sequences, test batches"),
         ),
-        writes=(run_table("probes"), run_table("in_context", option="in-context", optional=True)),
+        writes=(
+            run_table("probes").holding(
+                "least squares without intercept from the residual stream after a layer to s_{t+1},"
+                " or to the preconditioned input (S S^T + I/lambda)^-1 s_t"
+                " (paper, section on deep linear self-attention: probing)",
+                "mesaopt.analyses.linear_probes:fit",
+                "mesaopt.analyses.linear_probes:score",
+                "mesaopt.analyses.probe_targets:make_targets",
+            ),
+            run_table("in_context", option="in-context", optional=True).holding(
+                "L_t(Phi) = 1/2 sum_{t'<t} |s_{t'+1} - Phi s_{t'}|^2, by t-1, of the linear map read out after a layer"
+                " (paper, section on mesa-optimisation: the mesa-objective)",
+                "mesaopt.analyses.in_context:in_context_loss",
+            ),
+        ),
         function="probe_stage",
         settings="mesaopt.spec.analysis:Probe",
         quick=True,
@@ -114,7 +171,14 @@ STAGES = (
             spec("spec", THEORY_SPEC, "theory"),
             text("name", meaning="name of the series, such as GD-1"),
         ),
-        writes=(File("loss", f"{THEORY}/loss/seed-{{seed}}.parquet", "loss", option="out"),),
+        writes=(
+            File("loss", f"{THEORY}/loss/seed-{{seed}}.parquet", "loss", option="out").holding(
+                "half the squared error of the prediction of s_{t+1}, summed over channels, mean over sequences"
+                " (paper, section on in-context next-token prediction)",
+                "mesaopt.models.predictors:loss_by_position",
+                "mesaopt.stages.evaluate:evaluate_theory",
+            ),
+        ),
         module="mesaopt.stages.evaluate",
         function="evaluate_theory",
         settings="mesaopt.spec.analysis:Evaluate",
@@ -149,6 +213,15 @@ def analyses() -> list[Stage]:
 def writer(table: str) -> Stage | None:
     """The analysis that writes this kind of table beside a run's weights; None where none does (a training's history)."""
     return next((entry for entry in analyses() if table in {file.table for file in entry.writes}), None)
+
+
+def origin(table: str, algorithm: bool) -> tuple[Stage, File]:
+    """What makes this kind of table of a hand-written `algorithm` or of a run, and the file that says what is in it."""
+    for entry in STAGES:
+        for file in (*entry.writes, *entry.beside):
+            if file.equation and file.table == table and file.place.startswith(THEORY) == algorithm:
+                return entry, file
+    raise KeyError(table)
 
 
 def jobs(wanted: Mapping[str, Iterable[str]]) -> dict[tuple[str, ...], list[str]]:

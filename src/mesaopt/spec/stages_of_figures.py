@@ -9,6 +9,7 @@ from mesaopt.spec.stage import Stage
 SCALE = text("scale")
 FIGURE = text("figure", "name")
 OUT = File("out")
+LOOKS = "labels and colours of runs by name; default: those of config/experiments.yaml"
 STYLE = Option("style", "options", json="dict", told={"default": "{}", "metavar": "JSON"})
 CONFIG = folder("project", default=PROJECT, help="where config/ lies")
 
@@ -19,7 +20,12 @@ OF_FIGURES_AND_FOLDERS = (
         "collect",
         "Gather every drawn value of a figure into one table.",
         of="figure",
-        arguments=(FIGURE, folder("results"), Option("seeds", told={"required": True, "nargs": "+", "type": int})),
+        arguments=(
+            FIGURE,
+            folder("results"),
+            Option("seeds", told={"required": True, "nargs": "+", "type": int}),
+            Option("looks", json="mesaopt.figures.looks:from_json", told={"metavar": "JSON", "help": LOOKS}),
+        ),
         writes=(TABLE.called("out"), RECORD),
         module="mesaopt.figures.collect",
         function="collect",
@@ -33,6 +39,19 @@ OF_FIGURES_AND_FOLDERS = (
         writes=(OUT,),
         module="mesaopt.figures.draw",
         function="draw",
+    ),
+    Stage(
+        "where",
+        "Say which file, rows, stage, settings, equation and code stand behind a drawn value.",
+        of="figure",
+        arguments=(
+            Option("figure", "name", told={"metavar": "FIGURE"}, place=True),
+            Option("panel", told={"nargs": "?", "metavar": "PANEL", "help": "default: list the panels"}, place=True),
+            Option("series", told={"nargs": "?", "metavar": "SERIES", "help": "default: list the series"}, place=True),
+            Option("scale", told={"help": "scale of files and settings; default: that of config/config.yaml"}),
+        ),
+        module="mesaopt.figures.where",
+        function="where_stage",
     ),
     # --- of the tables of all figures
     Stage(

@@ -1,12 +1,15 @@
-"""Reading and checking of the configuration, with one line for each mistake."""
+"""Reading and checking of the configuration, with one line for each mistake.
 
+What only reads does not wait for `jsonschema`, which takes longer to import than a figure's labels to read.
+"""
+
+import functools
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from mesaopt.errors import InputError, unknown
@@ -68,15 +71,18 @@ def _is_whole(checker: object, value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-#: JSON schema takes 2.0 for an integer; what is a count here must be one in Python too
-_Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator, type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
-)
+@functools.cache
+def _validator() -> Any:
+    """JSON schema takes 2.0 for an integer; what is a count here must be one in Python too."""
+    import jsonschema
+
+    whole = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=whole)
 
 
 def check(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
     """Raise `InputError` for the first thing in `values` that the JSON schema refuses, or that is not a finite number."""
-    found = _Validator(schema).iter_errors(values)
+    found = _validator()(schema).iter_errors(values)
     errors = sorted(found, key=lambda error: list(map(str, error.absolute_path)))
     if errors:
         raise InputError(_one_line(errors[0], where))
@@ -93,12 +99,12 @@ def _numbers(values: Any, where: str) -> Iterator[tuple[str, float]]:
             yield from _numbers(value, f"{where}: {key}")
 
 
-def _closeness(error: jsonschema.ValidationError) -> tuple[int, bool, bool]:
+def _closeness(error: Any) -> tuple[int, bool, bool]:
     """A failure deep inside, or one of a value rather than of a type, tells the user most."""
     return len(error.absolute_path), error.validator not in ("type", "const"), error.validator_value != "null"
 
 
-def _one_line(error: jsonschema.ValidationError, where: str) -> str:
+def _one_line(error: Any, where: str) -> str:
     described = error.schema
     place = ": ".join([where, *map(str, error.absolute_path)])
     while error.context:  # none of several allowed forms: what is wrong with the one that came closest

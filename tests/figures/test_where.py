@@ -1,0 +1,122 @@
+"""From a drawn value to its file, rows, stage, settings, equation and code."""
+
+import importlib
+import json
+
+import pytest
+from figure_inputs import SEEDS, write_results
+
+from mesaopt.__main__ import main
+from mesaopt.figures.collect import collect
+from mesaopt.figures.origins import equation, origin
+from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.figures.where import where_stage
+from mesaopt.spec.run import LAYERS
+from mesaopt.store.tables import read_table
+
+
+def found(capsys, *words):
+    where_stage(*words)
+    return capsys.readouterr().out
+
+
+def test_a_layer_of_a_probe(capsys):
+    lines = found(capsys, "fig3", "target_probe", "layer 3", "laptop").splitlines()
+    facts = {}
+    for line in lines[1:]:
+        facts.setdefault(line[:10].strip(), []).append(line[10:])
+    assert lines[0] == "fig3 target_probe, layer 3: rows of results/laptop/tables/fig3.parquet"
+    assert facts["file"] == ["results/laptop/runs/linear/lsa-d6/seed-{seed}/probes.parquet (seeds 1, 11)"]
+    assert facts["rows"] == [
+        "target next_token; split in_sample; model trained; batch 0; layer 3 (x: t, y: mse)",
+    ]
+    assert facts["stage"] == ["python -m mesaopt probe"]
+    name, settings = facts["settings"][0].split(": ", 1)
+    assert name == "linear/lsa-d6" and json.loads(settings)["model"]["layers"] == ["linear"] * 6
+    assert "least squares" in facts["equation"][0] and "paper, section" in facts["equation"][0]
+    assert any(place.startswith("linear: ") for place in facts["of"])
+
+
+def test_settings_are_those_of_the_scale(capsys):
+    paper, smoke = (found(capsys, "fig3", "mse_depth", "LSA-6", scale) for scale in ("paper", "smoke"))
+    assert "results/paper/" in paper and '"steps":15000' in paper
+    assert "results/smoke/" in smoke and '"steps":15000' not in smoke
+
+
+def test_an_algorithm_says_its_equation_and_its_file_that_all_seeds_share(capsys):
+    text = found(capsys, "fig2", "eta", "GD-1")
+    assert "theory/linear/gd1/parameters.parquet\n" in text and "Proposition 1" in text and "python -m mesaopt learn" in text
+
+
+def test_runs_that_stand_behind_another(capsys):
+    text = found(capsys, "fig3", "training_loss_6", "Interpolation-6")
+    assert "settings  linear/lsa-d6-second" in text and "settings  linear/lsa-d6-extract" in text
+
+
+def test_fewer_words_list_what_there_is(capsys):
+    panels = found(capsys, "fig2")
+    assert all(panel.name in panels for panel in figure("fig2").panels) and "(in the table alone)" in panels
+    assert "LSA-6" in found(capsys, "fig3", "mse_depth") and "layer {layer}" in found(capsys, "fig3", "target_probe")
+    assert "block_strength" in found(capsys, "fig2", "structure_lsa-d1_trained_QK")
+    assert "from no data" in found(capsys, "fig1", "schematic")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fig33"], "unknown figure 'fig33': did you mean 'fig3'?"),
+        (["fig3", "target_prob"], "unknown panel of fig3 'target_prob': did you mean 'target_probe'?"),
+        (["fig3", "mse_depth", "LSA-66"], "unknown series of fig3 mse_depth 'LSA-66': did you mean 'LSA-6'?"),
+        (["fig3", "target_probe", "layer x"], "unknown series of fig3 target_probe 'layer x': did you mean 'layer {layer}'?"),
+        (["fig3", "--scale", "lapto"], "unknown scale 'lapto': did you mean 'laptop'?"),
+    ],
+)
+def test_unknown_names_in_one_line(words, message, capsys):
+    assert main(["where", *words]) == 1
+    assert capsys.readouterr().err == f"mesaopt: error: {message}\n"
+
+
+def test_the_command_line_prints_it(capsys):
+    assert main(["where", "fig3", "target_probe", "layer 3", "--scale", "paper"]) == 0
+    assert "results/paper/runs/linear/lsa-d6/" in capsys.readouterr().out
+
+
+def exists(place):
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module)
+    return callable(getattr(found, name)) if name else True
+
+
+def test_every_origin_names_code_that_is_there():
+    sources = [source for name in FIGURES for panel in figure(name).panels for source in panel.sources]
+    assert {place for source in sources for place in origin(source).code if not exists(place)} == set()
+    assert all(exists(equation(kind).code) for kind in (*LAYERS, "gd", "chebyshev"))
+
+
+def test_the_json_of_a_figure_holds_the_same_facts(tmp_path):
+    results = write_results(tmp_path, only="fig3")
+    collect("fig3", results, SEEDS, tmp_path / "table.parquet", tmp_path / "table.json")
+    where = json.loads((tmp_path / "table.json").read_text())["where"]
+    assert set(where["panels"]) == set(read_table(tmp_path / "table.parquet", "figure")["panel"])
+    assert where["panels"]["target_probe"] == {
+        "layer {layer}": {
+            "table": "probes",
+            "file": "runs/linear/lsa-d6/seed-{seed}/probes.parquet",
+            "rows": "target next_token; split in_sample; model trained; batch 0 (x: t, y: mse)",
+            "settings": "linear/lsa-d6",
+        }
+    }
+    assert where["tables"]["probes"]["stage"] == "probe" and where["tables"]["loss of an algorithm"]["stage"] == "evaluate-theory"
+    for series in where["panels"].values():
+        assert all(of["table"] in where["tables"] for of in series.values())
+
+
+def test_the_json_holds_the_equations_of_the_layers_behind_it(tmp_path):
+    results = write_results(tmp_path, only="fig1")
+    for seed in SEEDS:
+        (results / f"runs/linear/lsa-d6/seed-{seed}/spec.json").write_text(
+            json.dumps({"model": {"layers": ["linear", "linear"]}})
+        )
+    collect("fig1", results, SEEDS, tmp_path / "table.parquet", tmp_path / "table.json")
+    kinds = json.loads((tmp_path / "table.json").read_text())["where"]["kinds"]
+    assert list(kinds) == ["linear"] and kinds["linear"]["code"] == equation("linear").code
