@@ -9,6 +9,7 @@ A `ByHand` states one function three times: its fast `forward`, its `gradients`,
 * `jvp`, `jacfwd` and `hessian` need the naive form throughout: inside `naive_form()`; outside they raise `InputError`.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -88,7 +89,9 @@ class _Forward(_ByHandFunction):
         needed, asked = ctx.needs_input_grad[1:], grads[: ctx.rule.outputs]
         if all(grad is None for grad in asked):
             return None, *[None] * len(needed)
-        return None, *_Gradients.apply(ctx.rule, needed, *asked, *ctx.saved_tensors)
+        ordinary = not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active())
+        gradients = _Gradients.forward if ordinary else _Gradients.apply  # the same, a little faster
+        return None, *gradients(ctx.rule, needed, *asked, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, rule: ByHand, *inputs: Tensor | None) -> tuple:
@@ -130,6 +133,11 @@ class _Gradients(_ByHandFunction):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, rule: ByHand, needed: tuple[bool, ...], *tensors: Tensor | None) -> tuple:
         return _unfold(info.batch_size, _Gradients.apply(rule, needed, *_fold(info.batch_size, in_dims[2:], tensors)))
+
+
+for _function in (_Forward, _Gradients):
+    # which PyTorch asks for at every call, and would find out anew: a tenth of the time of a small step
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[union-attr]
 
 
 def _naive_gradients(rule: ByHand, needed: Sequence[bool], grads: Tensors, inputs: Tensors) -> tuple[Tensor, ...]:
