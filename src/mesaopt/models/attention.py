@@ -4,12 +4,13 @@ Rows are positions: `q[..., t, :]` is the query at t. Nothing here divides by sq
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mesaopt.models.by_hand import ByHand, Tensors
 
 
 def causal_mask(time: int, like: Tensor) -> Bool[Tensor, "time time"]:
@@ -21,16 +22,14 @@ def linear_attention(
     q: Float[Tensor, "*heads time d_head"], k: Float[Tensor, "*heads time d_head"], v: Float[Tensor, "*heads time d_value"]
 ) -> Float[Tensor, "*heads time d_value"]:
     """sum_{t'<=t} v_{t'} (k_{t'}^T q_t), without a scale (paper, section 2)."""
-    answers: Tensor = _Attention.apply(q, k, v, None)
-    return answers
+    return _LINEAR(q, k, v)[0] if q.ndim > 2 else linear_attention(q[None], k[None], v[None])[0]
 
 
 def softmax_attention(
     q: Float[Tensor, "*heads time d_head"], k: Float[Tensor, "*heads time d_head"], v: Float[Tensor, "*heads time d_value"]
 ) -> Float[Tensor, "*heads time d_value"]:
     """sum_{t'<=t} v_{t'} softmax_{t'}(k_{t'}^T q_t / sqrt(d_head))."""
-    answers: Tensor = _Attention.apply(q, k, v, 1 / math.sqrt(q.shape[-1]))
-    return answers
+    return _SOFTMAX(q, k, v)[0] if q.ndim > 2 else softmax_attention(q[None], k[None], v[None])[0]
 
 
 def linear_weights(
@@ -48,38 +47,48 @@ def softmax_weights(
     return scores.masked_fill(~causal_mask(q.shape[-2], q), -math.inf).softmax(-1)
 
 
-class _Attention(torch.autograd.Function):
-    """Softmax attention with this `scale`, or linear attention without one (None).
-
-    Derivatives are written out because automatic differentiation would make two more arrays of scores, and passing over those
-    is what limits attention over short contexts.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        weights, mask = q @ k.mT, causal_mask(q.shape[-2], q)
-        if scale is None:
-            weights *= mask
-        else:
-            weights.mul_(scale).masked_fill_(~mask, -math.inf)
-            torch.softmax(weights, -1, out=weights)
-        ctx.scale = scale
-        ctx.save_for_backward(q, k, v, weights)
-        return weights @ v
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, weights = ctx.saved_tensors
-        scores = grad @ v.mT
-        if ctx.scale is None:
-            scores *= causal_mask(q.shape[-2], q)
-        else:
-            scores *= weights
-            scores.addcmul_(weights, scores.sum(-1, keepdim=True), value=-1).mul_(ctx.scale)
-        return scores @ k, scores.mT @ q, weights.mT @ grad, None
-
-
 def unit_norm(x: Float[Tensor, "*heads time d_head"]) -> Float[Tensor, "*heads time d_head"]:
     """x divided by its L2 norm at each position."""
     return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-16)
+
+
+# Derivatives are written out because automatic differentiation would make two more arrays of scores, and passing over those is
+# what limits attention over short contexts.
+
+
+def _linear(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The answers, and the weights."""
+    weights = q @ k.mT
+    weights *= causal_mask(q.shape[-2], q)
+    return weights @ v, weights
+
+
+def _linear_gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Tensors) -> Tensors:
+    (grad,), (q, k, v), (weights,) = grads, inputs, kept
+    scores = grad @ v.mT
+    scores *= causal_mask(q.shape[-2], q)
+    return scores @ k, scores.mT @ q, weights.mT @ grad
+
+
+def _softmax(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The answers, and the weights."""
+    weights = q @ k.mT
+    weights.mul_(_scale(q)).masked_fill_(~causal_mask(q.shape[-2], q), -math.inf)
+    torch.softmax(weights, -1, out=weights)
+    return weights @ v, weights
+
+
+def _softmax_gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Tensors) -> Tensors:
+    (grad,), (q, k, v), (weights,) = grads, inputs, kept
+    scores = grad @ v.mT
+    scores *= weights
+    scores.addcmul_(weights, scores.sum(-1, keepdim=True), value=-1).mul_(_scale(q))
+    return scores @ k, scores.mT @ q, weights.mT @ grad
+
+
+def _scale(q: Tensor) -> float:
+    return 1 / math.sqrt(q.shape[-1])
+
+
+_LINEAR = ByHand(_linear, _linear_gradients, lambda q, k, v: (linear_weights(q, k) @ v,))
+_SOFTMAX = ByHand(_softmax, _softmax_gradients, lambda q, k, v: (softmax_weights(q, k) @ v,))

@@ -1,12 +1,13 @@
 """From the residual stream to queries, keys and values of every head, and back: one matrix product per seed."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mesaopt.models.by_hand import ByHand, Tensors
 
 #: the largest divisor of the batch that also divides this is the number of groups of sequences whose products, one each, make the
 #: gradient of a seed's weights on a GPU
@@ -17,58 +18,48 @@ def queries_keys_values(
     e: Float[Tensor, "pack batch time d_model"], *weights: Float[Tensor, "pack heads d_head d_model"]
 ) -> tuple[Float[Tensor, "pack batch heads time d_head"], ...]:
     """e in the channels of every head, by W_Q, W_K and W_V."""
-    qkv: tuple[Tensor, ...] = _Heads.apply(e, *weights)
-    return qkv
-
-
-class _Heads(torch.autograd.Function):
-    """Queries, keys and values (pack, batch, heads, time, d_head), each contiguous, from e and their weights.
-
-    One matrix product for all; written out because automatic differentiation would copy every head's gradient once more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, e: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        fused = torch.stack(weights, dim=1)
-        ctx.save_for_backward(e, fused)
-        qkv = _product(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
-        return qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        e, fused = ctx.saved_tensors
-        e = e.to(fused.dtype)  # under autocast it comes in half precision
-        grad_qkv = e.new_empty(*e.shape[:3], *fused.shape[1:4])
-        for index, grad in enumerate(grads):
-            grad_qkv[:, :, :, index] = grad.transpose(2, 3)
-        grad_qkv = grad_qkv.flatten(3)
-        grad_e = _product(grad_qkv, fused.flatten(1, 3).mT) if ctx.needs_input_grad[0] else None
-        return grad_e, *_sum_of_products(grad_qkv, e).view_as(fused).unbind(1)
-
-
-class _Map(torch.autograd.Function):
-    """`_product`; written out for the gradient of W alone."""
-
-    @staticmethod
-    def forward(ctx: Any, e: Tensor, W: Tensor) -> Tensor:
-        ctx.save_for_backward(e, W)
-        return _product(e, W)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        e, W = ctx.saved_tensors
-        e, grad = e.to(W.dtype), grad.to(W.dtype)  # under autocast they come in half precision
-        return _product(grad, W.mT) if ctx.needs_input_grad[0] else None, _sum_of_products(grad, e)
+    return _HEADS(e, *weights)
 
 
 def linear_map(
     e: Float[Tensor, "pack batch time d_in"], W: Float[Tensor, "pack d_out d_in"]
 ) -> Float[Tensor, "pack batch time d_out"]:
     """W e at every position."""
-    mapped: Tensor = _Map.apply(e, W)
-    return mapped
+    return _MAP(e, W)[0]
+
+
+def _heads(e: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values (pack, batch, heads, time, d_head), each contiguous, and all weights, by one matrix product.
+
+    Its gradients are written out because automatic differentiation would copy every head's gradient once more.
+    """
+    fused = torch.stack(weights, dim=1)
+    qkv = _product(e, fused.flatten(1, 3)).unflatten(3, fused.shape[1:4])
+    return *qkv.permute(3, 0, 1, 4, 2, 5).contiguous().unbind(), fused
+
+
+def _heads_gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Tensors) -> Tensors:
+    e, (fused,) = inputs[0], kept
+    e = e.to(fused.dtype)  # under autocast it comes in half precision
+    grad_qkv = e.new_empty(*e.shape[:3], *fused.shape[1:4])
+    for index, grad in enumerate(grads):
+        grad_qkv[:, :, :, index] = 0 if grad is None else grad.transpose(2, 3)
+    grad_qkv = grad_qkv.flatten(3)
+    grad_e = _product(grad_qkv, fused.flatten(1, 3).mT) if needed[0] else None
+    if not any(needed[1:]):
+        return grad_e, *[None] * len(grads)
+    return grad_e, *_sum_of_products(grad_qkv, e).view_as(fused).unbind(1)
+
+
+def _heads_naive(e: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.einsum("pbti,phci->pbhtc", e, W) for W in weights)
+
+
+def _map_gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Tensors) -> Tensors:
+    """Written out for the gradient of W alone."""
+    (grad,), (e, W) = grads, inputs
+    e, grad = e.to(W.dtype), grad.to(W.dtype)  # under autocast they come in half precision
+    return _product(grad, W.mT) if needed[0] else None, _sum_of_products(grad, e) if needed[1] else None
 
 
 def _product(
@@ -88,3 +79,7 @@ def _sum_of_products(
     groups = math.gcd(a.shape[1], GROUPS) if a.is_cuda else 1
     a, b = (x.flatten(1, 2).unflatten(1, (groups, -1)).flatten(0, 1) for x in (a, b))
     return torch.bmm(a.mT, b).unflatten(0, (-1, groups)).sum(1)
+
+
+_HEADS = ByHand(_heads, _heads_gradients, _heads_naive, outputs=3, keeps_from=3)
+_MAP = ByHand(lambda e, W: (_product(e, W),), _map_gradients, lambda e, W: (torch.einsum("pbti,poi->pbto", e, W),))

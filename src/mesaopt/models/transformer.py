@@ -116,4 +116,5 @@ def positional_encoding(time: int, d_pe: int) -> Float[Tensor, "time d_pe"]:
 @functools.lru_cache(maxsize=8)
 def kept_encoding(time: int, d_pe: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "time d_pe"]:
     """`positional_encoding` made once; a GPU need not wait for it in every step."""
-    return positional_encoding(time, d_pe).to(device, dtype)
+    with torch._C._DisableFuncTorch():  # the tensors of a transform are worthless after it
+        return positional_encoding(time, d_pe).to(device, dtype)

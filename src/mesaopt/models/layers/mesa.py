@@ -7,13 +7,13 @@ m_{0,t} I / lam)^-1 this is causal linear attention with the queries x_t = R_t q
 `mesa_ridge` solves each regression anew; `mesa_attention` carries R along by recursive least squares.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mesaopt.models.by_hand import ByHand, Tensors
 from mesaopt.models.kinds import Kind, Own, Parameters
 from mesaopt.models.recursion import Inverse, lane_blocks, parts
 from mesaopt.spec.run import Model
@@ -48,15 +48,20 @@ def mesa_ridge(
     forget: Float[Tensor, "*heads time"] | None = None,
 ) -> Float[Tensor, "*heads time d_value"]:
     """The definition: one ridge regression per position. `lam` broadcasts over the heads, `forget` is in (0, 1]."""
-    ridge = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device) / _floored(lam)[..., None, None]
+    return _ridge(q, k, v, _floored(lam), forget)[0]
+
+
+def _ridge(q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None) -> tuple[Tensor]:
+    ridge = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device) / lam[..., None, None]
     gram, moment = ridge.expand(*q.shape[:-2], -1, -1), torch.zeros_like(v[..., 0, :, None] * k[..., 0, None, :])
     answers = []
     for t in range(q.shape[-2]):
         keep = 1.0 if forget is None else forget[..., t, None, None]
         gram = keep * gram + k[..., t, :, None] * k[..., t, None, :]
         moment = keep * moment + v[..., t, :, None] * k[..., t, None, :]
-        answers.append(moment @ torch.linalg.solve(gram, q[..., t, :, None]))
-    return torch.stack(answers, dim=-3)[..., 0]
+        with _without_autocast(q):
+            answers.append(moment @ torch.linalg.solve(gram, q[..., t, :, None]))
+    return (torch.stack(answers, dim=-3)[..., 0],)
 
 
 def mesa_attention(
@@ -75,7 +80,7 @@ def mesa_attention(
     per_lane = _full(_floored(lam).expand(q.shape[:-2]).reshape(-1))
     keep = None if forget is None else _full(forget.reshape(-1, forget.shape[-1]))
     with _without_autocast(q):
-        answers: Tensor = _Mesa.apply(*lanes, per_lane, keep)
+        (answers,) = _MESA(*lanes, per_lane, keep)
     return answers.view(v.shape).to(v.dtype)
 
 
@@ -92,33 +97,27 @@ def _floored(lam: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return lam + (LAM_FLOOR - lam.detach()).clamp(min=0)
 
 
-class _Mesa(torch.autograd.Function):
-    """q, k, v (lane, time, d), lam (lane), forget (lane, time) or None.
-
-    Adjoint: where u_t is the gradient of x_t = R_t q_t, l_t = R_t u_t is the gradient of q_t, and R_t^-1 receives -l_t x_t^T. So
-    the backward is the forward's recursion with one more right-hand side, and attention products from later to earlier.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None) -> Tensor:
-        inverse, moment, answers = Inverse(lam, k.shape[-1]), None, torch.empty_like(v)
-        for part in parts(k, forget):
-            (x,) = inverse.solve(k[part.at], part.forget, q[part.at])
-            answers[part.at] = part.attend(x.contiguous(), k[part.at], v[part.at], moment)
-            moment = part.carry(moment, k[part.at], v[part.at])
-        ctx.save_for_backward(q, k, v, lam, forget, answers)
-        return answers
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        with _without_autocast(grad):
-            return _gradients(grad, *ctx.saved_tensors)
+def _sequential(q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None) -> tuple[Tensor]:
+    """q, k, v (lane, time, d), lam (lane), forget (lane, time) or None."""
+    inverse, moment, answers = Inverse(lam, k.shape[-1]), None, torch.empty_like(v)
+    for part in parts(k, forget):
+        (x,) = inverse.solve(k[part.at], part.forget, q[part.at])
+        answers[part.at] = part.attend(x.contiguous(), k[part.at], v[part.at], moment)
+        moment = part.carry(moment, k[part.at], v[part.at])
+    return (answers,)
 
 
-def _gradients(
+def _gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Tensors) -> Tensors:
+    with _without_autocast(inputs[0]):
+        return _adjoint_gradients(*grads, *inputs, *kept)
+
+
+def _adjoint_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, lam: Tensor, forget: Tensor | None, answers: Tensor
 ) -> tuple[Tensor | None, ...]:
+    """Where u_t is the gradient of x_t = R_t q_t, l_t = R_t u_t is the gradient of q_t, and R_t^-1 receives -l_t x_t^T. So the
+    backward is the forward's recursion with one more right-hand side, and attention products from later to earlier.
+    """
     grad_q, grad_k, grad_lam = _adjoint(q, k, v, lam, forget, grad)
     # grad_k holds x on the way in: no array as long as the inputs is made besides the gradients themselves
     grad_v = torch.empty_like(v)
@@ -175,4 +174,5 @@ def own(model: Model) -> dict[str, Own]:
     return {"lam": Own((model.n_heads,), start=1.0, floor=LAM_FLOOR)}
 
 
+_MESA = ByHand(_sequential, _gradients, _ridge, keeps_from=0)
 KIND = Kind(heads, weights, own)
