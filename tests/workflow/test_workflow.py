@@ -1,5 +1,6 @@
 """The chain on a miniature: what runs, what runs again, and what does not (figures 1 and 13 at the smoke scale)."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from workflow_folder import copy_workflow, planned, snakemake
+
+from mesaopt.store.tables import read_table
 
 SMOKE = ("--config", "scale=smoke")
 FIGURES = ("figures/fig1.pdf", "figures/fig13.pdf")
@@ -174,3 +177,24 @@ def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_pa
         (command,) = re.findall(r"python -P -m mesaopt .*\bprobe --weights .*", snakemake(folder, "-np", probes, *config))
         assert f"--parameters results/{scale}/theory/{task}/proposition2/parameters.parquet" in command
         assert f'"inverse_lam":{1.333 if task == "contracting" else 0.001},' in command
+
+
+SWEEP = "sweep={run: linear/lsa-d1, over: {lr: [1e-3, 2e-3], state_noise: [0.01, 0.1]}, panel: %s}"
+
+
+def test_a_sweep_of_the_users_own_is_trained_and_drawn(built: Path, tmp_path: Path) -> None:
+    """One run over a grid of settings of training and task, with its table; what is trained already is not trained again."""
+    assert "needs a sweep: say one under `sweep`" in snakemake(built, "-n", "figures/sweep.pdf", *SMOKE, succeed=False)
+    folder = copy_workflow(tmp_path / "clone")
+    snakemake(folder, "figures/sweep.png", *SMOKE, "seeds=[1]", SWEEP % "test_loss")
+    table = read_table(folder / "results/smoke/tables/sweep.parquet", "figure")
+    assert sorted(zip(table["series"], table["x"], strict=True)) == [
+        (f"state_noise {noise}", lr) for noise in ("0.01", "0.1") for lr in (1e-3, 2e-3)
+    ]
+    assert (folder / "figures/sweep.png").stat().st_size > 5000
+    facts = json.loads((folder / "results/smoke/tables/sweep.json").read_text())
+    assert facts["runs"]["linear-state-noise-0p1/lsa-d1-lr-0p002-sweep"]["task"]["state_noise"] == 0.1
+    more = planned(folder, "figures/sweep.png", *SMOKE, "seeds=[1]", (SWEEP % "mse").replace("2e-3", "2e-3, 3e-3"))
+    assert more["train"] == 2 and more["evaluate"] == 6 and more["sweep_table"] == 1
+    probes = planned(folder, "figures/sweep.png", *SMOKE, "seeds=[1]", SWEEP % "target_probe")
+    assert probes["learn"] == 1 and "train" not in probes

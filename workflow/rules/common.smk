@@ -44,7 +44,8 @@ def plan(scale):
         stop(error)
 
 
-_KNOWN = plan(SCALE if SCALE in COMPUTED_SCALES else "paper")  # the names are those of every scale
+SWEPT = SCALE if SCALE in COMPUTED_SCALES else "paper"
+_KNOWN = plan(SWEPT)  # the names are those of every scale
 
 if workflow.is_main_process:
     date_now(Path("results", SCALE))
@@ -213,7 +214,7 @@ def figure_table(figure, suffix):
 
 # where published curves are, and every drawing there is
 PUBLISHED = config["published_tables"] if config["published_tables"] and Path(config["published_tables"]).is_dir() else None
-DRAWINGS = [*FIGURES, "agreement", *(f"agreement/{name}" for name in FIGURES if PUBLISHED)]
+DRAWINGS = [*FIGURES, *(["sweep"] if _KNOWN.sweep else []), "agreement", *(f"agreement/{name}" for name in FIGURES if PUBLISHED)]
 
 
 _CLOSED = rf"(results/({'|'.join([*COMPUTED_SCALES, 'recorded'])})/)?figures/({'|'.join(DRAWINGS)})\.({'|'.join(FORMATS)})$"
@@ -222,6 +223,8 @@ UNKNOWN_FIGURE = rf"(?!{_CLOSED}|{_SPEED})(results/[^/]+/)?figures/.+"
 
 
 def no_such_figure(wildcards):
+    if _KNOWN.sweep is None and Path(wildcards.path).stem == "sweep":
+        stop(f"{wildcards.path} needs a sweep: say one under `sweep` in the configuration (config/README.md)")
     if PUBLISHED is None and "figures/agreement/" in wildcards.path:
         stop(f"{wildcards.path} needs published curves: set published_tables to a folder of them (config/README.md)")
     known = f"figures are {', '.join(DRAWINGS)}, formats {', '.join(FORMATS)}, scales {', '.join([*COMPUTED_SCALES, 'recorded'])}"

@@ -11,6 +11,7 @@ from mesaopt.figures import style
 from mesaopt.figures.draw import saved
 from mesaopt.figures.options import Style
 from mesaopt.figures.panels import BAND_ALPHA, band, mean
+from mesaopt.figures.records import read_json
 from mesaopt.spec.look import Look
 from mesaopt.store.tables import read_table
 
@@ -37,6 +38,23 @@ def draw_facets(
         if chosen.small_print and note:
             page.supxlabel(note, fontsize=chosen.font_size - 2, x=0.99, ha="right", color="0.35")
         saved(page, out)
+
+
+#: what a panel of a user's sweep shows, with its unit
+Y_LABELS = {
+    "test_loss": r"test loss at the end, $\frac{1}{2}\Vert\hat s-s\Vert^2$",
+    "mse": r"next-token MSE at $t=T$, $\frac{1}{2}\Vert\hat s-s\Vert^2$",
+    "target_probe": r"target probe, last layer, $t=T$, $\frac{1}{2}\Vert\hat s-s\Vert^2$",
+    "preconditioning_probe": r"preconditioning probe, last layer, $t=T$, $\frac{1}{2}\Vert\hat x-x\Vert^2$",
+}
+
+
+def draw_sweep_stage(table: Path, provenance: Path, options: Mapping[str, Any], out: Path) -> None:
+    """Draw the table of a user's sweep over its first setting; see `draw_facets`."""
+    facts = read_json(provenance)
+    sweep, seeds = facts["sweep"], facts["seeds"]
+    parts = [f"scale {facts['scale']}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}", f"commit {facts['commit'][:8]}"]
+    draw_facets(table, (sweep["over"][0], Y_LABELS[sweep["panel"]]), options, out, note="  ·  ".join(parts))
 
 
 def _page(rows: pd.DataFrame, labels: tuple[str, str], options: Style, looks: Mapping[str, Look]) -> Any:

@@ -79,6 +79,9 @@ def _convert(label: str, key: str, kind: Any, value: Any) -> Any:
             isinstance(value, list | tuple) and all(isinstance(v, str) for v in value), f"{label}: {key} must be a list of names"
         )
         return tuple(value)
+    if getattr(kind, "__origin__", None) is Mapping:
+        require(isinstance(value, Mapping), f"{label}: {key} must be a mapping, not {value!r}")
+        return dict(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _build(kind, value)
     options = getattr(kind, "__args__", (kind,))

@@ -11,6 +11,7 @@ from typing import Any
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec import stages
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.analysis import Probe
 from mesaopt.spec.arguments import load
 from mesaopt.spec.grid import at, filled, placed, points
 from mesaopt.spec.json import NAME, Spec
@@ -84,7 +85,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
         interpolations=_interpolations(experiments["interpolations"], runs),
         sweep=sweep,
-        analyses=_analyses(experiments, layers),
+        analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
         looks=_looks(entries),
     )
 
@@ -196,6 +197,14 @@ def _check_schedule(name: str, settings: Training | Theory) -> None:
             f"{name}: a cosine to final_lr {settings.final_lr} begins after the warm-up: warmup {settings.warmup} contradicts"
             f" {last} {end}"
         )
+
+
+def _of_sweep(sweep: Sweep | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """A swept task has learned no algorithm of its own: its probes use that of the task that it was made from."""
+    task = sweep.run.partition("/")[0] if sweep else ""
+    others = [run for run in (sweep.points if sweep else ()) if not run.startswith(f"{task}/")]
+    probe = {run: {"preconditioner": f"{task}/{Probe().preconditioner}"} for run in others}
+    return [("sweep", {"analyses": {"probe": probe}})] if probe else []
 
 
 def _analyses(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Analyses]:

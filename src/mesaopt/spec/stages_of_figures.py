@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from mesaopt.spec.arguments import File, Option, flag, folder, several, text
+from mesaopt.spec.arguments import File, Option, flag, folder, several, spec, text
 from mesaopt.spec.files import AGREEMENT, CURVES, PAGE, PROJECT, RECORD, SPREAD, TABLE
 from mesaopt.spec.stage import Stage
 
 SCALE = text("scale")
 FIGURE = text("figure", "name")
 OUT = File("out")
+SEEDS = Option("seeds", told={"required": True, "nargs": "+", "type": int})
 LOOKS = "labels and colours of runs by name; default: those of config/experiments.yaml"
 STYLE = Option("style", "options", json="dict", told={"default": "{}", "metavar": "JSON"})
 CONFIG = folder("project", default=PROJECT, help="where config/ lies")
@@ -23,7 +24,7 @@ OF_FIGURES_AND_FOLDERS = (
         arguments=(
             FIGURE,
             folder("results"),
-            Option("seeds", told={"required": True, "nargs": "+", "type": int}),
+            SEEDS,
             Option("looks", json="mesaopt.figures.looks:from_json", told={"metavar": "JSON", "help": LOOKS}),
         ),
         writes=(TABLE.called("out"), RECORD),
@@ -39,6 +40,25 @@ OF_FIGURES_AND_FOLDERS = (
         writes=(OUT,),
         module="mesaopt.figures.draw",
         function="draw",
+    ),
+    Stage(
+        "sweep-table",
+        "Gather one value of every run of a sweep into a table.",
+        of="figure",
+        arguments=(spec("sweep", "mesaopt.spec.sweep:Sweep"), folder("results"), SEEDS),
+        writes=(TABLE.called("out"), RECORD),
+        module="mesaopt.figures.sweep_table",
+        function="sweep_table_stage",
+    ),
+    Stage(
+        "draw-sweep",
+        "Draw the table of a sweep; the format follows the file name.",
+        of="figure",
+        reads=(TABLE, RECORD),
+        arguments=(STYLE,),
+        writes=(OUT,),
+        module="mesaopt.figures.sweep",
+        function="draw_sweep_stage",
     ),
     Stage(
         "where",

@@ -11,23 +11,30 @@ from typing import Any
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec.grid import PARTS, Point, at, points, spelled
+from mesaopt.spec.json import Spec
 from mesaopt.spec.run import Task
 
 TASK_SETTINGS = tuple(field.name for field in dataclasses.fields(Task) if field.name not in ("name", "kind"))
 MODEL_SETTINGS = ("depth", *PARTS["model"])
 SETTINGS = (*TASK_SETTINGS, *MODEL_SETTINGS, *PARTS["training"])
 #: what may be drawn over the grid: the test loss at the end, the loss at the last position, and the error of a probe there
-PANELS = ("test_loss", "mse", "target_probe", "preconditioning_probe")
+TABLES = {"test_loss": "history", "mse": "loss", "target_probe": "probes", "preconditioning_probe": "probes"}
+PANELS = tuple(TABLES)
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Spec):
     """`points` are the values of every trained run, by its name; `over` are the swept settings, the first one drawn along x."""
 
     run: str
     over: tuple[str, ...]
     panel: str
-    points: dict[str, Point]
+    points: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def table(self) -> str:
+        """The kind of table beside a run's weights that the panel shows."""
+        return TABLES[self.panel]
 
 
 def add_sweep(asked: Mapping[str, Any], runs: dict[str, dict[str, Any]], tasks: dict[str, Task]) -> Sweep:
