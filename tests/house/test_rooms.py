@@ -19,7 +19,7 @@ FLOORS = (
     ("backends", "recording"),
     ("training",),
     ("analyses",),
-    ("stages", "workflow_settings"),
+    ("stages", "workflow_settings", "settings_pages"),
     ("__main__",),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

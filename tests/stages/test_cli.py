@@ -86,8 +86,8 @@ def test_every_stage_accepts_its_arguments_and_misses_each_one(stage):
 
 
 def test_the_stages_are_those_of_the_parser():
-    assert {stage.name for stage in STAGES} == set(COMMANDS) | {"orphans"}  # which needs no argument
-    assert parser().parse_args(["orphans"]).stage == "orphans"
+    assert {stage.name for stage in STAGES} == set(COMMANDS) | {"orphans", "where"}  # which need no option
+    assert [parser().parse_args(words).stage for words in (["orphans"], ["where", "fig3"])] == ["orphans", "where"]
 
 
 @pytest.mark.parametrize(
