@@ -34,7 +34,7 @@ OPTIONS = {
     "extract": ("weights out structure", ""),
     "interpolate": ("extracted snapshots out", ""),
     "probe": ("weights sequences parameters theory probes", "in-context controls settings"),
-    "collect": ("figure results seeds out provenance", ""),
+    "collect": ("figure results seeds out provenance", "looks"),
     "draw": ("figure table provenance out", "style strict-environment"),
     "judge": ("tables scale out", "project without"),
     "draw-agreement": ("agreement scale out", "project style"),
@@ -47,6 +47,7 @@ OPTIONS = {
     "environment": ("out", "project"),
     "record": ("results recorded", "replace"),
     "orphans": ("", "cancel wait folder"),
+    "where": ("", "figure panel series scale"),
 }
 #: the tables with a JSON beside them, by the option that names them
 DESCRIBED = {
@@ -145,7 +146,7 @@ def calls_in_rules() -> Iterator[tuple[str, set[str]]]:
     """Stages that rules call by hand, each with the options that stand there in words; placeholders in braces may add others."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         text = re.sub(r'"\s*\n\s*"', "", path.read_text())
-        for line in re.findall(r"python -m mesaopt (\w[^\"]*)", text):
+        for line in re.findall(r"python (?:-P )?-m mesaopt (\w[^\"]*)", text):
             for part in re.split(r" then | 2>&1| > ", line):
                 name = part.strip().partition(" ")[0]
                 if name in OPTIONS:
@@ -157,7 +158,7 @@ def test_rules_call_stages_with_options_that_they_have():
     for name, given in called:
         options = stage(name).options
         assert {option.name for option in options if option.required} <= given <= {option.name for option in options}, name
-    assert {name for name, _ in called} == set(OPTIONS) - {"evaluate-lsq"} - {entry.name for entry in analyses()}
+    assert {name for name, _ in called} == set(OPTIONS) - {"evaluate-lsq", "where"} - {entry.name for entry in analyses()}
 
 
 # --- settings
