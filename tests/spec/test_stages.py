@@ -35,6 +35,8 @@ OPTIONS = {
     "interpolate": ("extracted snapshots out", ""),
     "probe": ("weights sequences parameters theory probes", "in-context controls settings"),
     "where": ("", "figure panel series scale"),
+    "sweep-table": ("sweep results seeds out provenance", ""),
+    "draw-sweep": ("table provenance out", "style"),
     "collect": ("figure results seeds out provenance", "looks"),
     "draw": ("figure table provenance out", "style strict-environment"),
     "judge": ("tables scale out", "project without"),
@@ -48,6 +50,9 @@ OPTIONS = {
     "environment": ("out", "project"),
     "record": ("results recorded", "replace"),
     "orphans": ("", "cancel wait folder"),
+    "where": ("", "figure panel series scale"),
+    "sweep-table": ("sweep results seeds out provenance", ""),
+    "draw-sweep": ("table provenance out", "style"),
 }
 #: the tables with a JSON beside them, by the option that names them
 DESCRIBED = {
@@ -145,8 +150,8 @@ def test_a_command_line_is_read_as_it_was_written():
 def calls_in_rules() -> Iterator[tuple[str, set[str]]]:
     """Stages that rules call by hand, each with the options that stand there in words; placeholders in braces may add others."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        text = re.sub(r'"\s+"', "", path.read_text())
-        for line in re.findall(r"-m mesaopt (\w[^\"]*)", text):
+        text = re.sub(r'"\s*\n\s*"', "", path.read_text())
+        for line in re.findall(r"python (?:-P )?-m mesaopt (\w[^\"]*)", text):
             for part in re.split(r" then | 2>&1| > ", line):
                 name = part.strip().partition(" ")[0]
                 if name in OPTIONS:

@@ -179,3 +179,11 @@ def test_the_version_that_is_asked_for_is_the_one_that_is_pinned() -> None:
     (asked,) = re.findall(r'min_version\("([\d.]+)"\)', (ROOT / "workflow/Snakefile").read_text())
     assert f"snakemake=={asked}\n" in (ROOT / "requirements.txt").read_text()
     assert f"snakemake-minimal={asked}\n" in (ROOT / "environment.yml").read_text()
+
+
+def test_rules_keep_to_the_habits_that_outsiders_need() -> None:
+    for path in [ROOT / "workflow/Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]:
+        code = "\n".join(line.partition("# ")[0] for line in path.read_text().splitlines())
+        assert "workflow.basedir" not in code, path
+        assert not re.search(r"'\{[^{}]*\}'", code), path
+        assert not re.search(r'" ?python (?!-P )', code), path

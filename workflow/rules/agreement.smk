@@ -37,7 +37,7 @@ rule spread:
         figures=claim_figures,
         code=stage_code("spread"),
     shell:
-        "python -P -m mesaopt spread --tables {params.tables:q} --figures {params.figures}" " --out {output.spread} > {log} 2>&1"
+        "python -P -m mesaopt spread --tables {params.tables:q} --figures {params.figures} --out {output.spread} > {log} 2>&1"
 
 
 rule agreement_page:
