@@ -28,6 +28,8 @@ COMMANDS = {
     "collect": "--figure fig2 --results a --seeds 1 11 --out b --provenance c",
     "compare": "--first a --second b",
     "draw": "--figure fig2 --table a --provenance b --out c.pdf",
+    "draw-sweep": "--table a --provenance b --out c.pdf",
+    "sweep-table": "--sweep {} --results a --seeds 1 11 --out b --provenance c",
     "environment": "--out a",
     "record": "--results a --recorded b",
     "judge": "--tables a --scale paper --out b",

@@ -172,7 +172,7 @@ def preconditioner_parameters(wildcards):
 
 def analysis_groups():
     """(stages, runs) of every rule: the stages that figures want of the same runs, and each single stage for all other runs."""
-    shared = {names: runs for names, runs in registry.analyses().items() if len(names) > 1}
+    shared = {names: runs for names, runs in registry.analyses(_KNOWN.looks).items() if len(names) > 1}
     single = {(one.name,): {run for names, runs in shared.items() if one.name in names for run in runs} for one in analyses()}
     rest = {names: [run for run in _KNOWN.runs if run not in taken] for names, taken in single.items()}
     for names, runs in [*shared.items(), *rest.items()]:
@@ -198,8 +198,8 @@ def figure_seeds(wildcards):
 
 def figure_looks(wildcards):
     """Labels and colours of the runs and algorithms behind a figure."""
-    behind = [*registry.runs(wildcards.figure), *registry.algorithms(wildcards.figure)]
-    return looks_to_json(plan(wildcards.scale).looks, behind)
+    looks = plan(wildcards.scale).looks
+    return looks_to_json(looks, [*registry.runs(wildcards.figure, looks), *registry.algorithms(wildcards.figure, looks)])
 
 
 def figure_table(figure, suffix):

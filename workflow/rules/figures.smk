@@ -4,7 +4,8 @@
 rule collect:
     input:
         lambda wildcards: [
-            f"results/{wildcards.scale}/{path}" for path in registry.inputs(wildcards.figure, figure_seeds(wildcards))
+            f"results/{wildcards.scale}/{path}"
+            for path in registry.inputs(wildcards.figure, figure_seeds(wildcards), plan(wildcards.scale).looks)
         ],
     output:
         table=report(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mesaopt.errors import InputError, unknown
 from mesaopt.spec.look import Look, short_name
 
 #: a `table` panel is never drawn: its values are in the figure's table, beside those that they are compared with
@@ -156,6 +157,22 @@ class Figure:
     def drawn(self, split: str) -> tuple[Panel, ...]:
         """The panels on the page when probes of `split` are wanted; the table holds the others as well."""
         return tuple(panel for panel in self.panels if panel.kind != "table" and panel.split in ("", split))
+
+    def joined(self, name: str, looks: Mapping[str, Look]) -> "Figure":
+        """With the runs whose entries say that they join panels of this figure, which is called `name`, after those of the panel.
+
+        Raises `InputError` in one line for a panel that does not exist or shows no trained run.
+        """
+        panels = {panel.name: panel for panel in self.panels}
+        wanted = [(run, of.removeprefix(f"{name}/")) for run, look in looks.items() for of in look.panels if of.startswith(name)]
+        for run, of in (pair for pair in wanted if "/" not in pair[1]):
+            panel = panels.get(of)
+            like = next((source for source in panel.sources if not source.algorithm), None) if panel else None
+            if panel is None or like is None:
+                raise InputError(f"{run}: panels: {unknown(f'{name}/{of}', 'panel', [f'{name}/{one}' for one in panels])}")
+            sources = (*panel.sources, dataclasses.replace(like, run=run, series="{label}", behind=(), family=""))
+            panels[of] = dataclasses.replace(panel, sources=sources)
+        return dataclasses.replace(self, panels=tuple(panels.values()))
 
     def with_looks(self, looks: Mapping[str, Look]) -> "Figure":
         """All its series with their names and lines."""

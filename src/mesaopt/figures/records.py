@@ -16,13 +16,17 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
     what hand-written algorithms were learned with, labels and colours of both, and where the values of each panel come from.
     """
     looks = shipped() if looks is None else looks
-    found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name).items()}
+    found = {
+        run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name, looks).items()
+    }
     records = [record for entries in found.values() for record, _ in entries]
-    tables = [path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds)) if path.suffix == ".parquet"]
+    tables = [
+        path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds, looks)) if path.suffix == ".parquet"
+    ]
     # tables of versions that wrote none beside them are as good as ever: of those, nothing is known
     made = [*records, *(read_json(path) for path in dict.fromkeys(tables) if path.exists())]
     versions = {library: _distinct(r.get("versions", {}).get(library) for r in made) for library in _libraries(made)}
-    learned = _algorithms(name, results)
+    learned = _algorithms(name, results, looks)
     specs = [spec for entries in found.values() for _, spec in entries[:1]] + [of["spec"] for of in learned.values()]
     environments = _distinct(record.get("environment") for record in made)
     return {
@@ -36,9 +40,9 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
         "devices": _distinct(record.get("device") for record in records),
         "versions": versions,
         "environments": environments,
-        "runs": {run: _of_run(chosen(runs(name)[run], seeds), entries) for run, entries in found.items()},
+        "runs": {run: _of_run(chosen(behind[run], seeds), entries) for run, entries in found.items()},
         "algorithms": learned,
-        "looks": {run: looks[run].to_dict() for run in (*found, *algorithms(name)) if run in looks},
+        "looks": {run: looks[run].to_dict() for run in (*found, *algorithms(name, looks)) if run in looks},
         "where": origins_of(figure(name, looks), specs),
     }
 
@@ -53,9 +57,9 @@ def _hours(record: Mapping[str, Any]) -> float:
     return record.get("wall_seconds", 0.0) / max(1, len(record.get("pack", []))) / 3600
 
 
-def _algorithms(name: str, results: Path) -> dict[str, Any]:
+def _algorithms(name: str, results: Path, looks: Looks) -> dict[str, Any]:
     """Seed and spec of every learned algorithm behind the figure, of those that say so."""
-    paths = {algorithm: results / "theory" / algorithm / "parameters.json" for algorithm in algorithms(name)}
+    paths = {algorithm: results / "theory" / algorithm / "parameters.json" for algorithm in algorithms(name, looks)}
     found = {algorithm: read_json(path) for algorithm, path in paths.items() if path.exists()}
     return {algorithm: {key: of[key] for key in ("seed", "spec")} for algorithm, of in found.items() if "spec" in of}
 

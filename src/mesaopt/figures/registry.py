@@ -20,12 +20,12 @@ def figure(name: str, looks: Looks | None = None) -> Figure:
 
     Raises `InputError` in one line when there is no such figure.
     """
-    return _named(name) if looks is None else _made(name).with_looks(looks)
+    return _shipped(name) if looks is None else _made(name).joined(name, looks).with_looks(looks)
 
 
 @functools.cache
-def _named(name: str) -> Figure:
-    return _made(name).with_looks(shipped())
+def _shipped(name: str) -> Figure:
+    return figure(name, shipped())
 
 
 @functools.cache
@@ -35,41 +35,40 @@ def _made(name: str) -> Figure:
     return INDEX[name]()
 
 
-def _sources(name: str) -> Iterator[tuple[Panel, Source]]:
-    yield from ((panel, source) for panel in _made(name).panels for source in panel.sources)
+def _sources(name: str, looks: Looks | None) -> Iterator[tuple[Panel, Source]]:
+    yield from ((panel, source) for panel in figure(name, looks).panels for source in panel.sources)
 
 
-def inputs(name: str, seeds: Sequence[int]) -> list[str]:
+def inputs(name: str, seeds: Sequence[int], looks: Looks | None = None) -> list[str]:
     """Files behind figure `name`, relative to results/{scale}/: its tables, and spec.json and provenance.json of its runs.
 
     Panels that show one seed use the first of `seeds`.
     """
-    tables = [(source.path, panel.seeds) for panel, source in _sources(name)]
-    records = [
-        (f"{run_folder(run)}/{file}", which) for run, which in runs(name).items() for file in ("spec.json", "provenance.json")
-    ]
+    tables = [(source.path, panel.seeds) for panel, source in _sources(name, looks)]
+    folders = {run_folder(run): which for run, which in runs(name, looks).items()}
+    records = [(f"{of}/{file}", which) for of, which in folders.items() for file in ("spec.json", "provenance.json")]
     files = [path.format(seed=seed) for path, which in tables + records for seed in chosen(which, seeds)]
     return list(dict.fromkeys(files))
 
 
-def runs(name: str) -> dict[str, Seeds]:
+def runs(name: str, looks: Looks | None = None) -> dict[str, Seeds]:
     """The trained runs behind figure `name`, such as linear/lsa-d6, and whether all seeds are needed or the first alone."""
     found: dict[str, Seeds] = {}
-    for panel, source in _sources(name):
+    for panel, source in _sources(name, looks):
         for run in source.runs:
             found[run] = "all" if "all" in (panel.seeds, found.get(run)) else "first"
     return found
 
 
-def algorithms(name: str) -> list[str]:
+def algorithms(name: str, looks: Looks | None = None) -> list[str]:
     """The hand-written algorithms behind figure `name`, such as linear/gd1."""
-    return list(dict.fromkeys(source.run for _, source in _sources(name) if source.algorithm))
+    return list(dict.fromkeys(source.run for _, source in _sources(name, looks) if source.algorithm))
 
 
-def analyses() -> dict[tuple[str, ...], list[str]]:
+def analyses(looks: Looks | None = None) -> dict[tuple[str, ...], list[str]]:
     """Runs by the analyses that figures want of them and that one job makes."""
     wanted: dict[str, set[str]] = {}
-    for _, source in (pair for name in INDEX for pair in _sources(name)):
+    for _, source in (pair for name in INDEX for pair in _sources(name, looks)):
         stage = None if source.algorithm else stages.writer(source.table)
         if stage is not None:
             wanted.setdefault(source.run, set()).add(stage.name)

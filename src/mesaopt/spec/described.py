@@ -6,7 +6,7 @@ test finds a field that nothing is said about.
 
 from typing import NamedTuple
 
-from mesaopt.spec.words import words
+from mesaopt.spec.words import FOLDERS
 
 
 class Meaning(NamedTuple):
@@ -17,8 +17,9 @@ class Meaning(NamedTuple):
     paper: str = ""
 
 
-def _one_of(meaning: str) -> str:
-    return ", ".join(f"`{word}`" for word in words(meaning))
+def _file_in(meaning: str) -> str:
+    """Where the words are, not which: another file there changes no page."""
+    return f"the name of a file in `src/mesaopt/{FOLDERS[meaning]}`"
 
 
 _TASKS, _MODELS = "next-token prediction tasks", "linear self-attention"
@@ -31,14 +32,14 @@ TASK = {
     "n_obs": Meaning("dimension of what is observed", "channels", _TASKS),
     "context_length": Meaning("T: inputs s_1..s_T, targets s_2..s_{T+1}", "positions", _TASKS),
     "kind": Meaning(
-        "which systems are drawn: " + _one_of("task kind") + "; without it the kind that the task is named after", "", _TASKS
+        "which systems are drawn: " + _file_in("task kind") + "; without it the kind that the task is named after", "", _TASKS
     ),
     "state_noise": Meaning("standard deviation of the noise of a step; `null`: that of the kind", "as the state", _TASKS),
     "obs_noise": Meaning("standard deviation of the noise of an observation; `null`: that of the kind", "as the state", _TASKS),
 }
 
 MODEL = {
-    "layers": Meaning("kind of every attention layer: " + _one_of("layer"), "", f"{_MODELS}; mesa-layer"),
+    "layers": Meaning("kind of every attention layer: " + _file_in("layer"), "", f"{_MODELS}; mesa-layer"),
     "tokens": Meaning(
         "`raw`: s_t; `constructed`: (0, s_t, s_t, s_{t-1}); `constructed_bare`: (0, 0, s_t, s_{t-1}), for one-layer models",
         "",
@@ -70,7 +71,7 @@ TRAINING = {
     "test_batches": Meaning("batches of the test loss, always the same", "batches", _DETAILS),
     "test_batch": Meaning("size of a test batch", "sequences", _DETAILS),
     "stream": Meaning("name of the stream of training sequences: another name, other sequences"),
-    "objective": Meaning("what is predicted, and what a wrong prediction costs: " + _one_of("objective"), "", _TASKS),
+    "objective": Meaning("what is predicted, and what a wrong prediction costs: " + _file_in("objective"), "", _TASKS),
     "snapshot_every": Meaning("weights kept for interpolation; 0: only the first and the last", "steps", _PRECONDITIONING),
 }
 

@@ -5,13 +5,13 @@ None of this is part of a run's identity: another colour retrains nothing.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
 
 #: keys of an entry that say how it looks
-KEYS = ("label", "family", "colour", "line")
+KEYS = ("label", "family", "colour", "line", "panels")
 #: families of lines; figures.style gives each its colours
 FAMILIES = (
     "linear",
@@ -37,7 +37,7 @@ _OTHER_NAMES = {"softmax-mesa": "hybrid", "chebyshev": "proposition2"}
 class Look:
     """`label` is the name of its curves. `family` gives colour and line, `depth` (layers) the shade: the deeper, the darker.
 
-    `colour` (#rrggbb) and `line` are instead of those of the family.
+    `colour` (#rrggbb) and `line` are instead of those of the family. `panels` are those (figure/panel) that a run joins.
     """
 
     label: str
@@ -45,6 +45,7 @@ class Look:
     depth: int = 1
     colour: str = ""
     line: str = ""
+    panels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, entry: Mapping[str, Any]) -> "Look":
@@ -58,7 +59,7 @@ class Look:
             _check(f"{name}: {key}", key, value)
         family = _family(layers or [entry.get("algorithm")])
         found: dict[str, Any] = {"label": short_name(name), "family": family, "depth": max(1, len(layers))}
-        return cls(**found | given)
+        return cls(**found | given | {"panels": tuple(given.get("panels", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """What differs from the defaults."""
@@ -68,9 +69,10 @@ class Look:
 def looks_from(content: object, where: str) -> dict[str, Look]:
     """Name -> look, as `Look.to_dict` wrote them; raises `InputError` in one line that begins with `where` for anything else."""
     try:
-        return {str(name): Look(**of) for name, of in content.items()}  # type: ignore[attr-defined]
+        looks = {str(name): Look(**of) for name, of in content.items()}  # type: ignore[attr-defined]
+        return {name: replace(look, panels=tuple(look.panels)) for name, look in looks.items()}
     except (AttributeError, TypeError):
-        raise InputError(f"{where}: must be a mapping from names to label, family, depth, colour, line") from None
+        raise InputError(f"{where}: must be a mapping from names to label, family, depth, colour, line, panels") from None
 
 
 def short_name(name: str) -> str:
@@ -90,6 +92,10 @@ def _family(kinds: list[Any]) -> str:
 
 
 def _check(where: str, key: str, value: object) -> None:
+    if key == "panels":
+        if not isinstance(value, list) or not all(isinstance(name, str) and "/" in name for name in value):
+            raise InputError(f"{where} must be a list of FIGURE/PANEL, not {value!r}")
+        return
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where} must be text, not {value!r}")
     known = {"family": FAMILIES, "line": LINES}.get(key)
