@@ -90,7 +90,7 @@ def exists(place):
 
 def test_every_origin_names_code_that_is_there():
     sources = [source for name in FIGURES for panel in figure(name).panels for source in panel.sources]
-    assert {place for source in sources for place in origin(source).code if not exists(place)} == set()
+    assert {place for source in sources for place in origin(source)[1].code if not exists(place)} == set()
     kinds = (*words("layer"), "gd", "chebyshev")
     assert all(exists(equation(kind).code) and len(equation(kind).equation) > 20 for kind in kinds)
 

@@ -8,7 +8,6 @@ from mesaopt.errors import InputError, unknown
 from mesaopt.figures.origins import equation, origin, rows_in_words
 from mesaopt.figures.parts import Figure, Panel, Source
 from mesaopt.figures.registry import chosen, figure
-from mesaopt.spec.analysis import SETTINGS
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.environment import PROJECT
@@ -77,7 +76,7 @@ def _value(name: str, panel: Panel, series: str, plan: Plan) -> Iterator[str]:
     for run in (source.run, *source.behind):
         spec = plan.algorithm(run) if source.algorithm else plan.run(run)
         yield f"settings  {run}: {spec.to_json()}"
-    if stage.name in SETTINGS:
+    if stage.settings and not source.algorithm:
         yield f"settings  {stage.name}: {json.dumps(plan.analysis(stage.name, source.run).to_dict())}"
     yield f"equation  {made.equation}"
     yield from (f"code      {place} ({_file(place)})" for place in made.code)
