@@ -11,7 +11,7 @@ from mesaopt.figures.collect import collect
 from mesaopt.figures.origins import equation, origin
 from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.figures.where import where_stage
-from mesaopt.spec.run import LAYERS
+from mesaopt.spec.words import words
 from mesaopt.store.tables import read_table
 
 
@@ -33,6 +33,7 @@ def test_a_layer_of_a_probe(capsys):
     assert facts["stage"] == ["python -m mesaopt probe"]
     name, settings = facts["settings"][0].split(": ", 1)
     assert name == "linear/lsa-d6" and json.loads(settings)["model"]["layers"] == ["linear"] * 6
+    assert facts["settings"][1].startswith("probe: {")
     assert "least squares" in facts["equation"][0] and "paper, section" in facts["equation"][0]
     assert any(place.startswith("linear: ") for place in facts["of"])
 
@@ -89,8 +90,9 @@ def exists(place):
 
 def test_every_origin_names_code_that_is_there():
     sources = [source for name in FIGURES for panel in figure(name).panels for source in panel.sources]
-    assert {place for source in sources for place in origin(source).code if not exists(place)} == set()
-    assert all(exists(equation(kind).code) for kind in (*LAYERS, "gd", "chebyshev"))
+    assert {place for source in sources for place in origin(source)[1].code if not exists(place)} == set()
+    kinds = (*words("layer"), "gd", "chebyshev")
+    assert all(exists(equation(kind).code) and len(equation(kind).equation) > 20 for kind in kinds)
 
 
 def test_the_json_of_a_figure_holds_the_same_facts(tmp_path):

@@ -1,5 +1,6 @@
 """Where a drawn value comes from, in words: file, rows, stage, settings, equation and code. The facts are in `origins`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def _value(name: str, panel: Panel, series: str, plan: Plan) -> Iterator[str]:
     for run in (source.run, *source.behind):
         spec = plan.algorithm(run) if source.algorithm else plan.run(run)
         yield f"settings  {run}: {spec.to_json()}"
+    if stage.settings and not source.algorithm:
+        yield f"settings  {stage.name}: {json.dumps(plan.analysis(stage.name, source.run).to_dict())}"
     yield f"equation  {made.equation}"
     yield from (f"code      {place} ({_file(place)})" for place in made.code)
     for kind in _kinds(source, plan):
