@@ -9,7 +9,6 @@ A `ByHand` states one function three times: its fast `forward`, its `gradients`,
 * `jvp`, `jacfwd` and `hessian` need the naive form throughout: inside `naive_form()`; outside they raise `InputError`.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,28 +59,24 @@ class ByHand:
         """The outputs."""
         if _naive.get():
             return self.naive(*inputs)
-        returned: tuple[Tensor, ...] = _Forward.apply(self, *inputs)
+        function = _Transformed if torch._C._are_functorch_transforms_active() else _Ordinary
+        returned: tuple[Tensor, ...] = function.apply(self, *inputs)
         return returned[: self.outputs]
 
 
 class _ByHandFunction(torch.autograd.Function):
-    """What both passes have in common."""
-
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise InputError("jvp, jacfwd and hessian need the naive form: call them inside mesaopt.models.by_hand.naive_form()")
 
 
 class _Forward(_ByHandFunction):
-    @staticmethod
-    def forward(rule: ByHand, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        return rule.forward(*inputs)
+    """The forward pass, in two ways of calling it."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.rule = inputs[0]
-        ctx.save_for_backward(*inputs[1:], *output[ctx.rule.keeps_from :])
-        ctx.mark_non_differentiable(*output[ctx.rule.outputs :])
+    def save(ctx: Any, rule: ByHand, inputs: Tensors, returned: Tensors) -> None:
+        ctx.rule = rule
+        ctx.save_for_backward(*inputs, *returned[rule.keeps_from :])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -93,9 +88,32 @@ class _Forward(_ByHandFunction):
         gradients = _Gradients.forward if ordinary else _Gradients.apply  # the same, a little faster
         return None, *gradients(ctx.rule, needed, *asked, *ctx.saved_tensors)
 
+
+class _Ordinary(_Forward):
+    """Outside all transforms; `_Transformed` would do, but costs a small step some hundredths of its time."""
+
+    @staticmethod
+    def forward(ctx: Any, rule: ByHand, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        returned = rule.forward(*inputs)
+        _Forward.save(ctx, rule, inputs, returned)
+        return returned[: rule.outputs]
+
+
+class _Transformed(_Forward):
+    """What it keeps must be among what it returns, for transforms to see it."""
+
+    @staticmethod
+    def forward(rule: ByHand, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        return rule.forward(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        _Forward.save(ctx, inputs[0], inputs[1:], output)
+        ctx.mark_non_differentiable(*output[inputs[0].outputs :])
+
     @staticmethod
     def vmap(info: Any, in_dims: tuple, rule: ByHand, *inputs: Tensor | None) -> tuple:
-        return _unfold(info.batch_size, _Forward.apply(rule, *_fold(info.batch_size, in_dims[1:], inputs)))
+        return _unfold(info.batch_size, _Transformed.apply(rule, *_fold(info.batch_size, in_dims[1:], inputs)))
 
 
 class _Gradients(_ByHandFunction):
@@ -133,11 +151,6 @@ class _Gradients(_ByHandFunction):
     @staticmethod
     def vmap(info: Any, in_dims: tuple, rule: ByHand, needed: tuple[bool, ...], *tensors: Tensor | None) -> tuple:
         return _unfold(info.batch_size, _Gradients.apply(rule, needed, *_fold(info.batch_size, in_dims[2:], tensors)))
-
-
-for _function in (_Forward, _Gradients):
-    # which PyTorch asks for at every call, and would find out anew: a tenth of the time of a small step
-    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[union-attr]
 
 
 def _naive_gradients(rule: ByHand, needed: Sequence[bool], grads: Tensors, inputs: Tensors) -> tuple[Tensor, ...]:

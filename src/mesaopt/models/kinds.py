@@ -33,6 +33,8 @@ class Own:
 class Kind:
     """`heads` gives every head's answers (pack, batch, heads, time, d_head); `weights` the weights with which they sum values,
     (pack, batch, heads, time, time), row t the query's: None where there are no such weights.
+
+    Plain operations of PyTorch will do; `models.by_hand` is for an equation with a faster gradient. Both work under `torch.func`.
     """
 
     heads: Equation
