@@ -24,7 +24,7 @@ def results(tmp_path_factory):
 
 
 def test_figures_are_the_declared_ones():
-    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig11", "fig12", "fig13", "v2/fig4"]
+    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig11", "fig12", "fig13", "ext/layers", "v2/fig4"]
 
 
 @pytest.mark.parametrize("name", FIGURES)

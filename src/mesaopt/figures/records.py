@@ -16,13 +16,11 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
     what hand-written algorithms were learned with, labels and colours of both, and where the values of each panel come from.
     """
     looks = shipped() if looks is None else looks
-    found = {
-        run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in runs(name, looks).items()
-    }
+    behind = runs(name, looks)
+    found = {run: [_record(results / "runs" / run, seed) for seed in chosen(which, seeds)] for run, which in behind.items()}
     records = [record for entries in found.values() for record, _ in entries]
-    tables = [
-        path.with_suffix(".json") for path in (results / file for file in inputs(name, seeds, looks)) if path.suffix == ".parquet"
-    ]
+    files = (results / file for file in inputs(name, seeds, looks))
+    tables = [path.with_suffix(".json") for path in files if path.suffix == ".parquet"]
     # tables of versions that wrote none beside them are as good as ever: of those, nothing is known
     made = [*records, *(read_json(path) for path in dict.fromkeys(tables) if path.exists())]
     versions = {library: _distinct(r.get("versions", {}).get(library) for r in made) for library in _libraries(made)}

@@ -5,7 +5,7 @@ None of this is part of a run's identity: another colour retrains nothing.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
@@ -69,8 +69,8 @@ class Look:
 def looks_from(content: object, where: str) -> dict[str, Look]:
     """Name -> look, as `Look.to_dict` wrote them; raises `InputError` in one line that begins with `where` for anything else."""
     try:
-        looks = {str(name): Look(**of) for name, of in content.items()}  # type: ignore[attr-defined]
-        return {name: replace(look, panels=tuple(look.panels)) for name, look in looks.items()}
+        tupled = {name: {**of, "panels": tuple(of.get("panels", ()))} for name, of in content.items()}  # type: ignore[attr-defined]
+        return {str(name): Look(**of) for name, of in tupled.items()}
     except (AttributeError, TypeError):
         raise InputError(f"{where}: must be a mapping from names to label, family, depth, colour, line, panels") from None
 
