@@ -3,7 +3,7 @@
 Every model of `make bench`, its steps made kernel by kernel (the baseline) and replayed as a CUDA graph, of one seed and of five
 stacked ones, in turn in every round; and, in the same rounds, the compiled kernel with a process on every core of the machine.
 Drawing the data and the optimiser are included. Writes a tidy table, and beside it a JSON with machine, commit and settings;
-prints the table of the README.
+prints the table of docs/speed.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The table of a measurement of training speed, on a CPU or a GPU: printed, or written into the README.
+"""The table of a measurement of training speed, on a CPU or a GPU: printed, or written into docs/speed.md.
 
-`python benchmarks/speed_table.py TABLE.parquet [README.md]`
+`python benchmarks/speed_table.py TABLE.parquet [docs/speed.md]`
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Each round runs every implementation of every model in turn, so that all of them meet the same state of the machine. Processes of
 one measurement start together; their steps per second add up. Drawing the data and the optimiser are included. Writes a tidy
-table, and beside it a JSON with machine, commit and settings; prints the table of the README.
+table, and beside it a JSON with machine, commit and settings; prints the table of docs/speed.md.
 """
 
 import argparse

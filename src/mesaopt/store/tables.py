@@ -33,7 +33,7 @@ TABLES: dict[str, dict[str, str]] = {
     "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
     # products of one head: QK = W_K^T W_Q (row: key channel, col: query channel), OV = W_O W_V (row: output, col: input channel)
     "weights": {"layer": "int32", "head": "int32", "product": "string", "row": "int32", "col": "int32", "value": "float32"},
-    # structure of the products: statistic by name (see extract.py), per layer, head and product; model is trained or untrained
+    # structure of the products: statistic by name (stages/extract.py), per layer, head and product; model is trained or untrained
     "structure": {
         "model": "string",
         "layer": "int32",
