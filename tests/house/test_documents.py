@@ -1,0 +1,101 @@
+"""The documents: links lead somewhere, files that they name are there, the README is short and says what the tables say."""
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+from recipes import NEW, recipes
+from test_rooms import FLOOR
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").glob("*.md"), *(ROOT / "docs").glob("*.md")])
+#: everything in which files of the project are named
+TEXTS = [*PAGES, *(path for folder in ("config", "workflow") for path in (ROOT / folder).rglob("*") if path.is_file())]
+FOLDERS = "|".join(("benchmarks", "config", "docs", "src", "tests", "workflow"))
+README = (ROOT / "README.md").read_text()
+
+
+def lines_of(path: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", lines_of(path), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", lines_of(path)):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        page = (path.parent / target).resolve() if target else path
+        assert page.exists() and page.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(page), f"{link}: {sorted(anchors(page))}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=[str(path.relative_to(ROOT)) for path in TEXTS])
+def test_files_that_are_named_are_there(path: Path) -> None:
+    """Those of the project's folders; a recipe's own new files are not there yet, and that is what it says of them."""
+    new = {found["path"] for steps in recipes().values() for step in steps if (found := NEW.match(step.said))}
+    for named in re.findall(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w(?:/|\b)", path.read_text()):
+        made_on_the_way = named in new and path.name == "CONTRIBUTING.md"
+        assert (ROOT / named).exists() or made_on_the_way or named.startswith("config/environment"), named
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_code_that_is_named_is_there(path: Path) -> None:
+    """Files named by their place in the package, and modules; the change log may name what is gone."""
+    if path.name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        return
+    sources, text = ROOT / "src/mesaopt", path.read_text()
+    for named in re.findall(r"`((?:\w+/)*\w+\.(?:py|yaml|cpp))`", text):
+        places = [folder / named for folder in (ROOT, sources, *sources.iterdir(), path.parent)]
+        assert any(place.exists() for place in places), named
+    for module in re.findall(r"\bmesaopt((?:\.\w+)+)", text):
+        place = sources.joinpath(*module.split(".")[1:])
+        assert place.is_dir() or place.with_suffix(".py").exists(), module
+
+
+def test_new_files_of_recipes_are_new() -> None:
+    for name, steps in recipes().items():
+        for step in steps:
+            if step.edits:
+                assert (ROOT / step.edits["path"]).exists() == (not NEW.match(step.said)), f"{name}: {step.said}"
+
+
+def test_the_architecture_shows_every_room_on_its_floor() -> None:
+    page, sources = (ROOT / "docs/architecture.md").read_text(), ROOT / "src/mesaopt"
+    shown = {name: int(floor) - 1 for floor, name in re.findall(r"^\| (\d) \| `([\w.]+)/?`", page, flags=re.MULTILINE)}
+    rooms = {path.name for path in sources.iterdir() if (path / "__init__.py").exists()}
+    assert shown == {name: FLOOR[name.removesuffix(".py")] for name in rooms | {"errors.py", "__main__.py"}}
+    assert all(f"`{path.name}`" in page for path in sources.glob("*.py") if path.name != "__init__.py")
+
+
+def test_the_readme_is_short_and_begins_with_what_to_type() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 140
+    assert any(line.startswith("make figures") for line in lines[:30])
+
+
+def test_the_readme_says_what_the_page_on_agreement_says() -> None:
+    page = (ROOT / "docs/agreement.md").read_text()
+    claims, holds, fails, undecided = re.search(
+        r"^(\d+) claims - holds (\d+), fails (\d+), undecided (\d+)", page, re.MULTILINE
+    ).groups()
+    assert f"Of {claims} claims of the paper {holds} hold, {undecided} are undecided and {fails} fail" in README
+
+
+def test_every_figure_has_a_row_in_the_readme() -> None:
+    from mesaopt.figures.registry import FIGURES
+
+    assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", README, flags=re.MULTILINE) == list(FIGURES)
+
+
+def test_the_change_log_is_dated_newest_first() -> None:
+    days = [date.fromisoformat(day) for day in re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)]
+    assert len(days) >= 4 and days == sorted(set(days), reverse=True)
