@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from workflow_folder import ROOT, copy_workflow, environment
+
 PAGE = ROOT / "CONTRIBUTING.md"
-#: what a clone holds, of what recipes need
-PARTS = ("README.md", "Snakefile", "config", "docs", "environment.yml", "pyproject.toml", "requirements.txt", "constraints.txt")
-FOLDERS = ("results/recorded/tables", "src", "tests", "workflow")
+#: what recipes need beside the workflow
+PARTS = ("README.md", "docs", "pyproject.toml", "results/recorded/tables", "tests")
 #: the sentence before a block, and what is done with the block
 NEW = re.compile(r"New file `(?P<path>[^`]+)`:$")
 AFTER = re.compile(r"In `(?P<path>[^`]+)`, after the line `(?P<line>[^`]+)`:$")
@@ -68,25 +68,22 @@ def recipes(page: Path = PAGE) -> dict[str, list[Step]]:
 
 def clone(folder: Path) -> Path:
     """A copy of the project in `folder`."""
-    without = shutil.ignore_patterns("__pycache__", "*.egg-info", "fig3.png")
-    for part in PARTS + FOLDERS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        (folder / part).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / part, folder / part, **({"ignore": without, "symlinks": True} if copy is shutil.copytree else {}))
-    for link in ("profiles", "slurm"):
-        (folder / link).symlink_to((ROOT / link).readlink())
+    copy_workflow(folder)
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+        else:
+            shutil.copy(ROOT / part, folder / part)
     return folder
 
 
 def execute(folder: Path, commands: str, timeout: float = 600) -> str:
     """The output of a block of commands in the environment of `folder`; each must succeed."""
-    environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment["PYTHONPATH"] = str(folder / "src")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         cwd=folder,
-        env=environment,
+        env=environment() | {"PATH": path, "PYTHONPATH": str(folder / "src")},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

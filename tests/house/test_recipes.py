@@ -9,7 +9,6 @@ from recipes import ROOT, Step, clone, execute, recipes
 from workflow_folder import planned
 
 RECIPES = recipes()
-#: what the long test asks for, without computing it: a target of each recipe, and the jobs that may run before it
 SMOKE = ("--config", "scale=smoke")
 
 
