@@ -5,8 +5,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 from recipes import NEW, recipes
 from test_rooms import FLOOR
+
+from mesaopt.figures.registry import FIGURES
+from mesaopt.spec.plan import resolve
+from mesaopt.spec.settings import KEYS
+from mesaopt.workflow_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -90,9 +96,18 @@ def test_the_readme_says_what_the_page_on_agreement_says() -> None:
     assert f"Of {claims} claims of the paper {holds} hold, {undecided} are undecided and {fails} fail" in README
 
 
-def test_every_figure_has_a_row_in_the_readme() -> None:
-    from mesaopt.figures.registry import FIGURES
+@pytest.mark.parametrize("given", re.findall(r"--config '([^']+)'", README))
+def test_the_readme_changes_settings_that_there_are(given: str) -> None:
+    key, _, value = given.partition("=")
+    settings = read_settings(ROOT, {key: yaml.safe_load(value)})
+    plan = resolve(settings.experiments, settings.scales, settings.config, "laptop")
+    assert (
+        plan != resolve(settings.experiments, settings.scales, settings.config | {key: KEYS[key].default}, "laptop")
+        or key == "style"
+    )
 
+
+def test_every_figure_has_a_row_in_the_readme() -> None:
     assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", README, flags=re.MULTILINE) == list(FIGURES)
 
 
