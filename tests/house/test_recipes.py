@@ -44,7 +44,6 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = clone(tmp_path_factory.mktemp("all") / "clone")
     for steps in RECIPES.values():
         edit(folder, steps)
-    execute(folder, "python -m mesaopt.settings_pages")
     return folder
 
 
@@ -52,17 +51,15 @@ def test_what_they_add_is_clean(followed: Path) -> None:
     edited = {step.edits["path"] for steps in RECIPES.values() for step in steps if step.edits}
     code = " ".join(sorted(path for path in edited if path.endswith(".py")))
     execute(followed, f"ruff check {code} && ruff format --check {code}")
-    assert "`decaying`" in (followed / "config/README.md").read_text()
-    assert "`reflecting`" in (followed / "config/README.md").read_text()
 
 
 def test_they_plan_what_they_add_and_nothing_else(followed: Path) -> None:
     """One plan for all: the new runs, the new table, the new figure."""
     targets = [word for steps in RECIPES.values() for step in steps if step.when == "Run" for word in step.block.split()]
     jobs = planned(followed, *[word for word in targets if word.startswith(("results/", "figures/"))], *SMOKE)
-    assert jobs["norms"] == 1 and jobs["draw_kinds"] == jobs["collect"] == jobs["publish"] == 1
-    # linear/lsa-d1 and mesa-d1 with both seeds for the figure, the new layer and the new task with one
-    assert jobs["train"] == 6
+    assert jobs["norms"] == jobs["draw_ext-odd"] == jobs["draw_ext-layers"] == 1 and jobs["collect"] == jobs["publish"] == 2
+    # of linear lsa-d1, -d3, -d5, -d7, mesa-d1 and the new layer both seeds, for the figures; of the new task one
+    assert jobs["train"] == 13
 
 
 def test_nothing_that_exists_is_trained_again(followed: Path) -> None:
@@ -92,7 +89,7 @@ def test_nothing_that_exists_is_trained_again(followed: Path) -> None:
 def test_what_they_run(followed: Path) -> None:
     for steps in RECIPES.values():
         run(followed, steps, "Run")
-    assert (followed / "figures/kinds.pdf").exists()
+    assert (followed / "figures/ext/odd.pdf").exists()
     assert "At the last position one mesa-layer" in (followed / "docs/agreement.md").read_text()
 
 
