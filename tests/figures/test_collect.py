@@ -23,10 +23,6 @@ def results(tmp_path_factory):
     return write_results(tmp_path_factory.mktemp("results"))
 
 
-def test_figures_are_the_declared_ones():
-    assert list(FIGURES) == ["fig1", "fig2", "fig3", "fig9", "fig11", "fig12", "fig13", "ext/layers", "v2/fig4"]
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_places_of_the_layout_are_the_panels(name):
     places = {place for row in figure(name).layout for place in row}

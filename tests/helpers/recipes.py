@@ -12,10 +12,10 @@ from workflow_folder import ROOT, copy_workflow, environment
 
 PAGE = ROOT / "CONTRIBUTING.md"
 #: what recipes need beside the workflow
-PARTS = ("README.md", "docs", "pyproject.toml", "results/recorded/tables", "tests")
+PARTS = ("CONTRIBUTING.md", "README.md", "docs", "pyproject.toml", "results/recorded/tables", "tests")
 #: the sentence before a block, and what is done with the block
 NEW = re.compile(r"New file `(?P<path>[^`]+)`:$")
-AFTER = re.compile(r"In `(?P<path>[^`]+)`, after the line `(?P<line>[^`]+)`:$")
+AFTER = re.compile(r"In `(?P<path>[^`]+)`, after the line (?P<has>that has )?`(?P<line>[^`]+)`:$")
 END = re.compile(r"At the end of `(?P<path>[^`]+)`:$")
 COMMANDS = re.compile(r"(?P<when>Try|Run) it\b.*:$", flags=re.DOTALL)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -48,8 +48,9 @@ class Step:
             path.write_text(self.block)
         elif AFTER.match(self.said):
             lines = path.read_text().splitlines(keepends=True)
-            places = [number for number, line in enumerate(lines, 1) if line.strip() == self.edits["line"]]
-            assert len(places) == 1, f"{path}: {len(places)} lines {self.edits['line']!r}"
+            wanted, part = self.edits["line"], self.edits["has"]
+            places = [number for number, line in enumerate(lines, 1) if (wanted in line if part else wanted == line.strip())]
+            assert len(places) == 1, f"{path}: {len(places)} lines {wanted!r}"
             path.write_text("".join([*lines[: places[0]], self.block, *lines[places[0] :]]))
         else:
             path.write_text(f"{path.read_text().rstrip()}\n\n\n{self.block}")
