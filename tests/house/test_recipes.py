@@ -8,6 +8,8 @@ import pytest
 from recipes import ROOT, Step, clone, execute, recipes
 from workflow_folder import planned
 
+from mesaopt.figures.registry import runs
+
 RECIPES = recipes()
 SMOKE = ("--config", "scale=smoke")
 
@@ -18,7 +20,7 @@ def edit(folder: Path, steps: list[Step]) -> None:
             step.edit(folder)
 
 
-def run(folder: Path, steps: list[Step], when: str) -> None:
+def follow(folder: Path, steps: list[Step], when: str) -> None:
     for step in steps:
         if step.when == when:
             execute(folder, step.block)
@@ -35,7 +37,7 @@ def test_there_are_five() -> None:
 def test_a_recipe_can_be_followed(name: str, tmp_path: Path) -> None:
     folder = clone(tmp_path / "clone")
     edit(folder, RECIPES[name])
-    run(folder, RECIPES[name], "Try")
+    follow(folder, RECIPES[name], "Try")
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ def test_they_plan_what_they_add_and_nothing_else(followed: Path) -> None:
     targets = [word for steps in RECIPES.values() for step in steps if step.when == "Run" for word in step.block.split()]
     jobs = planned(followed, *[word for word in targets if word.startswith(("results/", "figures/"))], *SMOKE)
     assert jobs["norms"] == jobs["draw_ext-odd"] == jobs["draw_ext-layers"] == 1 and jobs["collect"] == jobs["publish"] == 2
-    # of linear lsa-d1, -d3, -d5, -d7, mesa-d1 and the new layer both seeds, for the figures; of the new task one
-    assert jobs["train"] == 13
+    shown = {*runs("ext/layers"), *(f"linear/lsa-d{depth}" for depth in (1, 3, 5, 7)), "linear/decaying-d1"}
+    assert jobs["train"] == 2 * len(shown) + 1  # both seeds for the figures, one of the new task
 
 
 def test_nothing_that_exists_is_trained_again(followed: Path) -> None:
@@ -88,7 +90,7 @@ def test_nothing_that_exists_is_trained_again(followed: Path) -> None:
 @pytest.mark.long
 def test_what_they_run(followed: Path) -> None:
     for steps in RECIPES.values():
-        run(followed, steps, "Run")
+        follow(followed, steps, "Run")
     assert (followed / "figures/ext/odd.pdf").exists()
     assert "At the last position one mesa-layer" in (followed / "docs/agreement.md").read_text()
 
