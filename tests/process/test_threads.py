@@ -96,6 +96,16 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
 BY_HAND = {"compare-curves", "orphans", "overlay", "record", "where"}
 
 
+#: a sweep of one point, which figure 2 needs as well
+SWEEP = json.dumps(
+    {"run": "linear/lsa-d1", "over": ["lr"], "panel": "test_loss", "points": {"linear/lsa-d1-second": {"lr": 0.1}}}
+)
+
+
+def of_sweep(table: str) -> list[object]:
+    return [table, "sweep.parquet", "--provenance", "sweep.json"]
+
+
 def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
     """Arguments by stage, in an order in which they can run, in `folder`."""
     weights, data, theory = trained(folder / "run", "linear"), sequences(folder), folder / "theory.json"
@@ -117,6 +127,8 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "probe": [*read, "--theory", theory, "--parameters", learned, "--probes", "a.parquet"],
         "collect": ["--figure", "fig2", "--results", results, "--seeds", 1, "--out", "fig2.parquet", "--provenance", "fig2.json"],
         "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
+        "sweep-table": ["--sweep", SWEEP, "--results", results, "--seeds", 1, *of_sweep("--out")],
+        "draw-sweep": [*of_sweep("--table"), "--out", "sweep.pdf"],
         "judge": ["--tables", folder, "--scale", "smoke", "--out", "agreement.parquet"],
         "draw-agreement": [*judged, "--out", "agreement.pdf"],
         "spread": ["--tables", folder, "--figures", "fig2", "--out", "spread.parquet"],
@@ -134,5 +146,6 @@ def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(t
     found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
     without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
-    assert without_torch == {"collect", "draw", "judge", "draw-agreement", "spread", "agreement-page", "page-html", "compare"}
+    figures = {"collect", "draw", "sweep-table", "draw-sweep", "draw-agreement"}
+    assert without_torch == figures | {"judge", "spread", "agreement-page", "page-html", "compare"}
     assert not any(facts["compiler"] for (facts,) in found.values())
