@@ -323,3 +323,21 @@ def test_a_log_panel_without_positive_values_is_refused(tables):
     rows.loc[rows["panel"] == "target_probe", "y"] = 0.0
     with pytest.raises(InputError, match="no positive values"):
         page(tables, "fig3", pd.DataFrame(rows))
+
+
+def test_small_print_of_several_environments_stays_on_the_page():
+    """However much there is to say, at the default size."""
+    versions = {name: ["1.0.0", "2.0.0"] for name in ("matplotlib", "numpy", "pyarrow", "python", "safetensors", "torch")}
+    facts = {
+        "scale": "paper",
+        "seeds": [1, 11],
+        "commits": ["a" * 40, "b" * 40],
+        "environments": ["x", "y"],
+        "versions": versions,
+    }
+    rows = pd.DataFrame({"panel": "in_context", "series": "LSA-6", "seed": [1, 11, 1, 11], "x": [0, 0, 1, 1], "y": 1.0})
+    page = compose(figure("fig1"), rows.assign(value=np.nan), facts, Style())
+    page.draw_without_rendering()
+    text = next(text for text in page.texts if "environments" in text.get_text())
+    box = text.get_window_extent()
+    assert "\n" in text.get_text() and box.x0 >= 0 and box.x1 <= page.bbox.x1

@@ -1,5 +1,6 @@
 """A figure's picture from its table: PDF, PNG or SVG. Same table, style and versions, same bytes."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,14 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
     for panel in wanted.drawn(options.probe_split):
         _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
     if options.small_print:
-        page.supxlabel(small_print(wanted, record, options), fontsize=options.font_size - 2, x=0.99, ha="right", color="0.35")
+        text = textwrap.fill(small_print(wanted, record, options), _line_length(options))
+        page.supxlabel(text, fontsize=options.font_size - 2, x=0.99, ha="right", color="0.35")
     return page
+
+
+def _line_length(options: Style) -> int:
+    """Characters of small print that fit beside each other: they are about half as wide as high."""
+    return int(options.width * 72 / (0.55 * (options.font_size - 2)))
 
 
 def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
