@@ -69,14 +69,14 @@ DESCRIBED = {
 
 def test_what_users_type_is_what_they_always_typed():
     found = {entry.name: [[o.name for o in entry.options if o.required == need] for need in (True, False)] for entry in STAGES}
-    assert {name: [set(names) for names in both] for name, both in found.items()} == {
-        name: [set(names.split()) for names in both] for name, both in OPTIONS.items()
-    }
+    for name, options in OPTIONS.items():
+        assert [set(names) for names in found[name]] == [set(names.split()) for names in options], name
+    assert found.keys() - OPTIONS.keys() <= {entry.name for entry in analyses()}, "an analysis of one's own"
 
 
 def test_the_tables_with_a_json_beside_them():
     found = {entry.name: {file.option for file in entry.writes if file.table} for entry in STAGES}
-    assert {name: options for name, options in found.items() if options} == DESCRIBED
+    assert {name: found[name] for name in OPTIONS if found[name]} == DESCRIBED
     assert {file.table for entry in STAGES for file in (*entry.reads, *entry.writes)} - {""} <= set(TABLES)
 
 

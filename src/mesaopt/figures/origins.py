@@ -71,7 +71,7 @@ def _table(source: Source) -> str:
 
 def _made(source: Source) -> dict[str, Any]:
     stage, file = origin(source)
-    return {"stage": stage.name, "equation": file.equation, "code": list(file.code)}
+    return {"stage": stage.name, "what": stage.text, "equation": file.equation, "code": list(file.code)}
 
 
 def _place(source: Source) -> dict[str, str]:
