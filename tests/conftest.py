@@ -1,13 +1,20 @@
-"""Shapes in signatures are checked in every test: the import hook must come before anything imports mesaopt."""
+"""Shapes in signatures are checked in every test: the import hook must come before anything imports mesaopt.
+
+A test that changes the machine is marked `system`, and runs only where it was asked for (helpers/system.py).
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random, SystemRandom
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+# no SLURM of this machine is asked: one that is away would cost every Snakemake ten seconds, and a real one is none of a test's;
+# empty settings fail at once, where missing ones are looked for for a minute
+os.environ["SLURM_CONF"] = "/dev/null"
 
 from jaxtyping import install_import_hook
 
@@ -16,6 +23,27 @@ install_import_hook("mesaopt", "beartype.beartype")
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed", type=int, help="of every random moment and sample, as a failed test printed it; else a new one each"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from system import skip_unasked
+
+    skip_unasked(items)
+
+
+@pytest.fixture
+def random(request: pytest.FixtureRequest) -> Random:
+    """A source of random moments that can be had again: a failed test shows its seed."""
+    given = request.config.getoption("--seed")
+    seed = SystemRandom().randrange(2**32) if given is None else given
+    print(f"random moments of seed {seed}; again: pytest --seed {seed} '{request.node.nodeid}'")
+    return Random(seed)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from system import HOW, asked, packages
 
 #: follows links by their text or icon, one after the other, each as soon as it is there
 CLICKS = """<script>
@@ -22,18 +23,11 @@ setTimeout(next, 200);
 
 
 def chromium() -> str:
-    """Path of Chromium; installs it where that can be done. Without it: a failure in CI, elsewhere a skip."""
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-q", "-y"]
-    if shutil.which("chromium") is None and shutil.which("apt-get") and os.geteuid() == 0:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 300}
-        subprocess.run([*apt, "update"], **quiet)
-        subprocess.run([*apt, "install", "--no-install-recommends", "chromium"], **quiet)
-    found = shutil.which("chromium")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("Chromium is not here and could not be installed; CI must look at the report in a browser")
-    if found is None:
-        pytest.skip("NOT TESTED: the report in a browser; it needs Chromium (apt-get install chromium)")
-    return found
+    """Path of Chromium, where there is one or one may be installed; elsewhere the test is skipped."""
+    if shutil.which("chromium") is None and not asked():
+        pytest.skip(f"NOT TESTED: the report in a browser: it installs Chromium; {HOW}")
+    packages("chromium", names=("chromium",))
+    return shutil.which("chromium") or pytest.fail("Chromium was installed and is not there")
 
 
 def page_after(page: Path, *clicks: str) -> str:

@@ -1,60 +1,133 @@
 """A real SLURM for tests, the workflow run on it, and what it says about the jobs of a folder."""
 
-import fcntl
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import pytest
+from system import packages
 from workflow_folder import command, copy_workflow, environment
 
-SCRIPTS = Path(__file__).parent / "slurm"
-LOCK = Path("/run/lock/mesaopt-tests-slurm")
+TEMPLATES = Path(__file__).parent / "slurm"
 #: polled faster than on a real cluster; settings follow
 OPTIONS = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
+CPUS, GPUS = 4, 2
+DAEMONS = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
 
 
 @contextmanager
-def running(request: pytest.FixtureRequest, state: Path) -> Iterator[None]:
-    """A SLURM with partitions cpu and gpu: one that answers already, or one of our own until the end.
+def running(state: Path) -> Iterator[None]:
+    """A SLURM of this machine with partitions cpu and gpu until the end of the block, whatever ends it.
 
-    Where none can be started, in CI the test fails; elsewhere it is skipped, with a line that says so.
+    Its settings, its key and everything that it writes are in `state`, its ports are its own and its daemons die with the tests,
+    so that no other SLURM notices and nothing is left. `$SLURM_CONF` tells SLURM's programs where it is.
     """
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("apt-get"):
-        why = "no SLURM can be started here: that takes root on a Debian-like Linux"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        reporter = request.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(f"\nNOT TESTED: the SLURM profile; {why}", yellow=True, bold=True)
-        pytest.skip(why)
-    with open(LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time, whoever else tests on this machine
-        if {"cpu", "gpu"} <= partitions():
-            yield
-            return
-        subprocess.run([SCRIPTS / "up.sh", state], check=True, timeout=400)
-        try:
-            yield
-        finally:
-            subprocess.run([SCRIPTS / "down.sh", state], check=True, timeout=60)
+    install()
+    _configure(state)
+    before = os.environ.get("SLURM_CONF")
+    with ExitStack() as stack:
+        stack.callback(_restore, before)
+        os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+        key, log = f"--key-file={state}/munge/key", f"--log-file={state}/log/munge.log"
+        places = (f"--socket={state}/munge/socket", f"--pid-file={state}/munge/pid", f"--seed-file={state}/munge/seed")
+        stack.enter_context(_daemon(state, "munged", "--foreground", "--force", key, log, *places))
+        _until((state / "munge/socket").exists, "munged did not answer", state)
+        stack.enter_context(_daemon(state, "slurmctld", "-D", "-c", "-f", f"{state}/slurm.conf"))
+        stack.enter_context(_daemon(state, "slurmd", "-D", "-c", "-f", f"{state}/slurm.conf", "-N", _host()))
+        _until(lambda: "idle" in node_states(), "the node did not come up", state)
+        stack.callback(_cancel_all)
+        yield
 
 
-def partitions() -> set[str]:
-    if not shutil.which("sinfo"):
-        return set()
+def install() -> None:
+    packages("slurmctld", "slurmd", "munged", names=("slurm-wlm", "slurm-wlm-basic-plugins", "munge"))
+
+
+def _restore(configuration: str | None) -> None:
+    if configuration is None:
+        os.environ.pop("SLURM_CONF", None)
+    else:
+        os.environ["SLURM_CONF"] = configuration
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _configure(state: Path) -> None:
+    for name in ("controller", "node", "log", "devices", "munge"):
+        (state / name).mkdir()
+    (state / "munge").chmod(0o711)
+    key = state / "munge/key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(128))
+    for number in range(GPUS):  # the null device, so nothing that asks for a GPU finds one that works
+        os.mknod(state / f"devices/gpu{number}", 0o020666, os.makedev(1, 3))
+    controller, node = _free_ports(2)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 8 // 10 // 2**20
+    values = {"state": state, "host": _host(), "cpus": CPUS, "memory": memory, "gpus": GPUS, "last_gpu": GPUS - 1}
+    for template in TEMPLATES.glob("*.conf"):
+        text = template.read_text().format(**values, controller_port=controller, node_port=node)
+        (state / template.name).write_text(text)
+
+
+@contextmanager
+def _daemon(state: Path, *line: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A daemon in the foreground; it is killed when its block ends, and by the kernel when the tests are."""
+    program = shutil.which(line[0], path=DAEMONS)
+    with open(state / "log" / f"{line[0]}.out", "wb") as out:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", program, *line[1:]],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PATH": DAEMONS},
+            start_new_session=True,
+        )
     try:
-        done = subprocess.run(["sinfo", "--noheader", "--format", "%R"], capture_output=True, text=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return set()
-    return set(done.stdout.split())
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until(condition: Callable[[], object], what: str, state: Path, timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        logs = {path.name: path.read_text(errors="replace")[-2000:] for path in (state / "log").iterdir()}
+        assert time.monotonic() < deadline, f"{what}: {logs}"
+        time.sleep(0.2)
+
+
+def node_states() -> str:
+    done = subprocess.run(["sinfo", "--noheader", "--format", "%T"], capture_output=True, text=True, timeout=30)
+    return done.stdout
+
+
+def _cancel_all() -> None:
+    """Jobs go before their SLURM does."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(["scancel", "--user", "root"], capture_output=True, timeout=30)
+        deadline = time.monotonic() + 20
+        while subprocess.run(["squeue", "--noheader"], capture_output=True, timeout=30).stdout and time.monotonic() < deadline:
+            time.sleep(0.5)
 
 
 def clone(folder: Path) -> Path:

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from workflow_folder import command, copy_workflow, environment, planned, snakemake
@@ -19,7 +18,7 @@ RUN = "results/smoke/runs/linear/lsa-d1-weights/seed-1"
 SETTINGS = ("--config", "scale=smoke", "checkpoint_every=0")
 SLOWER = ("--config", "scale=smoke", "checkpoint_every=0.5", "runs={linear/lsa-d1-weights: {training: {steps: 2000, batch: 64}}}")
 TABLES = ("results/smoke/tables/fig13.parquet", f"{RUN}/history.parquet", f"{RUN}/weights.parquet", f"{RUN}/weights.safetensors")
-mounts = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting takes root on Linux")
+mounts = pytest.mark.system("it mounts file systems")
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -175,7 +174,7 @@ def unlock(folder: Path) -> None:
 
 
 @pytest.mark.long
-def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+def test_killed_at_twenty_random_moments(tmp_path: Path, random: Random) -> None:
     undisturbed, folder = copy_workflow(tmp_path / "undisturbed"), copy_workflow(tmp_path / "clone")
     started = time.monotonic()
     snakemake(undisturbed, FIGURE, *SLOWER)

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from workflow_folder import command, copy_workflow, environment, snakemake
@@ -81,7 +81,7 @@ def wait_for_training(folder: Path, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def test_everything_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_everything_killed_at_random_moments(tmp_path: Path, undisturbed: dict[str, bytes], random: Random) -> None:
     folder = copy_workflow(tmp_path / "clone")
     killed_in_training = 0
     for _ in range(3):

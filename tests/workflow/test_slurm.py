@@ -15,11 +15,12 @@ from workflow_folder import ROOT, planned, snakemake
 from mesaopt.figures.registry import FIGURES
 
 SMOKE = "scale=smoke"
+on_slurm = pytest.mark.system("it installs and starts a SLURM")
 
 
 @pytest.fixture(scope="module")
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with running(request, tmp_path_factory.mktemp("slurm")):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with running(tmp_path_factory.mktemp("slurm")):
         yield
 
 
@@ -63,6 +64,7 @@ def test_quick_analyses_share_slurm_jobs(tmp_path: Path) -> None:
     assert set(rules) == {"evaluate", "evaluate_extract", "evaluate_extract_probe", "extract", "interpolate"}
 
 
+@on_slurm
 def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
     local, remote = clone(tmp_path / "local"), clone(tmp_path / "remote")
     Night(remote, "figures/fig13.pdf", SMOKE).end()
@@ -79,6 +81,7 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "no jobs of this folder are in SLURM's queue\n")
 
 
+@on_slurm
 @pytest.mark.long
 def test_every_figure_on_slurm(cluster: None, smoke_all: Path, tmp_path: Path) -> None:
     remote = clone(tmp_path / "remote")

@@ -11,7 +11,7 @@ import pytest
 from slurm_cluster import Night, clone, jobs, running, slurm
 from workflow_folder import snakemake
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.system("it installs and starts a SLURM")]
 TARGET = "results/smoke/tables/fig13.parquet"
 #: long enough to be met in the middle, and a checkpoint every half second
 SETTINGS = (
@@ -24,8 +24,8 @@ RESULTS = ("tables/fig13.parquet", *(f"runs/linear/lsa-d1-weights/seed-{seed}/hi
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with running(request, tmp_path_factory.mktemp("slurm")):
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with running(tmp_path_factory.mktemp("slurm")):
         yield
 
 
