@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from native_models import lsa, run
 
-from mesaopt.backends.native import build
+from mesaopt.backends.native import build, kept
 from mesaopt.backends.native.backend import available
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -49,6 +49,64 @@ def test_jobs_that_build_at_once_build_once(tmp_path):
     assert [job.wait() for job in jobs] == [0, 0, 0]
     assert log.read_text() == "x\n"
     assert len(list((tmp_path / "cache").rglob("*.so"))) == 1
+
+
+#: every library of a machine: its file, and what it is compiled for
+LIBRARIES = {"kernel.cpp": build.Shape(1, 1, 1, 1, raw=False).definitions(), "sequences.cpp": ("-DN=1",)}
+
+
+def halve(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+
+
+@pytest.mark.parametrize("source", LIBRARIES)
+def test_a_damaged_library_is_named_and_built_anew(monkeypatch, tmp_path, capsys, source):
+    """Were it loaded, half of one would end the process with SIGBUS."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load = build.library.__wrapped__  # what another process would do
+    load(source, LIBRARIES[source])
+    (path,) = tmp_path.rglob("*.so")
+    whole = path.read_bytes()
+    for damage in (lambda content: b"", halve, flip_a_bit):
+        path.unlink()  # this process has it loaded
+        path.write_bytes(damage(whole))
+        load(source, LIBRARIES[source])
+        assert capsys.readouterr().err == f"mesaopt: {path} is damaged, not what was compiled: built anew\n"
+        assert path.read_bytes() == whole
+    load(source, LIBRARIES[source])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_library_without_its_digest_was_never_finished(monkeypatch, tmp_path, capsys):
+    """The power failed between the two, or an older version kept it: nobody knows whether it is whole."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load, (source, definitions) = build.library.__wrapped__, next(iter(LIBRARIES.items()))
+    load(source, definitions)
+    (path,) = tmp_path.rglob("*.so")
+    kept.digest_path(path).unlink()
+    path.unlink()
+    path.write_bytes(b"half a library")
+    load(source, definitions)
+    assert kept.is_kept(path) and capsys.readouterr().err == ""
+
+
+def test_every_step_of_keeping_reaches_the_disk_before_the_next(monkeypatch, tmp_path):
+    """The library, its name, its digest, the digest's name."""
+    steps = []
+    sync, replace = kept._sync, os.replace
+    monkeypatch.setattr(kept, "_sync", lambda path: (steps.append(("sync", path)), sync(path)))
+    monkeypatch.setattr(kept.os, "replace", lambda source, target: (steps.append(("name", target)), replace(source, target)))
+    (tmp_path / "new").mkdir()
+    new, path = tmp_path / "new" / "a.so", tmp_path / "a.so"
+    new.write_bytes(b"code")
+    kept.keep(new, path)
+    digest, new_digest = kept.digest_path(path), new.with_name("a.so.sha256")
+    library_steps = [("sync", new), ("name", path), ("sync", tmp_path)]
+    assert steps == [*library_steps, ("sync", new_digest), ("name", digest), ("sync", tmp_path)]
 
 
 def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):

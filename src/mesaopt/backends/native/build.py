@@ -1,7 +1,8 @@
 """Compiles native code for one shape on first use and keeps the library for the next time.
 
 Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named by a hash of everything that decides their code:
-source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it.
+source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it. A damaged one
+is built anew.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from mesaopt.backends.native.kept import is_kept, keep
 
 FOLDER = Path(__file__).parent
 KERNEL = "kernel.cpp"
@@ -70,7 +73,7 @@ def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
             # without locks (some network file systems) jobs may compile twice, which the rename makes harmless
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
+            if not is_kept(path):
                 _compile(command, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -99,7 +102,7 @@ def _compile(command: list[str], path: Path) -> None:
             lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
             reason = next((line for line in lines if "error" in line), lines[0])
             raise BuildError(f"{command[0]} cannot compile the native kernel: {reason}")
-        os.replace(unfinished, path)
+        keep(unfinished, path)
 
 
 def _key(command: list[str]) -> str:
