@@ -78,6 +78,6 @@ def _growth(axes: plt.Axes, part: pd.DataFrame, value, label: str, from_zero: bo
 if __name__ == "__main__":
     table, figure = Path(sys.argv[1]), Path(sys.argv[2])
     facts = json.loads(table.with_suffix(".json").read_text())
-    said = f"batch 256, T 50, {facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}"
+    said = f"batch 256, T 50, {facts['cores']} cores of {facts['cpu']}, commit {(facts['commit'] or 'unknown')[:10]}"
     said += "; growth: linear layers (2), batch 64, one process"
     draw(pd.read_parquet(table), said, figure)

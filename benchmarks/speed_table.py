@@ -54,7 +54,7 @@ def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
 
 
 def _conditions(facts: dict[str, Any]) -> str:
-    where = f"{facts['cores']} cores of {facts['cpu']}, commit {facts['commit'][:10]}, {facts['finished'][:10]}"
+    where = f"{facts['cores']} cores of {facts['cpu']}, commit {(facts['commit'] or 'unknown')[:10]}, {facts['finished'][:10]}"
     load = f"; load {facts['load_before']:.1f} before it" if "load_before" in facts else ""
     return f"Batch 256, T 50; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}{load}."
 

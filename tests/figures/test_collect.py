@@ -220,6 +220,16 @@ def test_no_seeds():
         gather("fig1", Path("nowhere"), [])  # nothing is opened
 
 
+def test_what_git_did_not_say_of_one_training_is_unknown_of_the_figure(tmp_path):
+    results = write_results(tmp_path, only="fig2")
+    assert describe("fig2", results, SEEDS)["dirty"] is False and "git" not in describe("fig2", results, SEEDS)
+    unsaid = results / "runs/linear/mesa-d1/seed-11/provenance.json"
+    unsaid.write_text(json.dumps({"commit": None, "dirty": None, "git": "fatal: detected dubious ownership"}))
+    found = describe("fig2", results, SEEDS)
+    assert found["commits"] == ["0123456789abcdef"] and found["dirty"] is None
+    assert found["git"] == ["fatal: detected dubious ownership"]
+
+
 def test_provenance_gathers_what_runs_recorded(tmp_path):
     results = write_results(tmp_path, only="fig2")
     changed = results / "runs/linear/mesa-d1/seed-11/provenance.json"

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -77,12 +78,31 @@ def test_a_changed_work_tree_is_refused(clone: Path) -> None:
     assert not RECORDED.exists()
 
 
-def test_results_of_changed_code_are_refused(clone: Path) -> None:
+@pytest.mark.parametrize("facts", [{"dirty": True}, {"dirty": None, "commits": [], "git": ["fatal: detected dubious"]}])
+def test_results_of_changed_or_unknown_code_are_refused(clone: Path, facts: dict[str, Any]) -> None:
     path = SMOKE / "tables/fig13.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dirty": True}))
-    with pytest.raises(InputError, match="fig13: some of its results come from changed or unknown code"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    said = "; git said: fatal: detected dubious" if "git" in facts else ""
+    words = rf"fig13: some of its results come from changed or unknown code \({path}{said}\)"
+    with pytest.raises(InputError, match=words):
         record(SMOKE, RECORDED)
     assert not RECORDED.exists()
+
+
+def test_a_refusal_of_git_is_said_in_its_own_words(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(InputError, match=r"recording needs a git work tree, .*; git says: fatal: detected dubious ownership"):
+        record(SMOKE, RECORDED)
+    assert not RECORDED.exists()
+
+
+def test_another_working_folder_and_a_hook_make_no_difference(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    record(clone / SMOKE, clone / RECORDED)
+    assert (clone / RECORDED / "tables/fig13.parquet").exists()
 
 
 def test_a_damaged_table_is_refused(clone: Path) -> None:

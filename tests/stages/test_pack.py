@@ -158,6 +158,12 @@ def test_a_failure_stops_the_others_and_keeps_their_checkpoints(
     assert kept == ["seed-1", "seed-11"]  # 111 was never started
 
 
+def test_memory_is_suspected_where_a_process_was_killed_alone():
+    for name, guess in (("SIGKILL", r" \(out of memory\?\)"), ("SIGBUS", r" \(a full disk, .*\)"), ("SIGSEGV", "")):
+        with pytest.raises(InputError, match=f"seed 11: its process was ended by {name}{guess}; run again to go on"):
+            pack._require_success(make_run(1), 11, -getattr(signal, name))
+
+
 def test_a_failing_process_says_why_in_one_line(tmp_path: Path):
     """Through the whole command: its one line comes from the process of the seed."""
     (tmp_path / "seed-1").write_text("not a folder")

@@ -7,6 +7,7 @@ from shlex import quote
 
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
+from mesaopt.backends.native.build import BuildError, require_compiler
 from mesaopt.process.dates import date_now
 from mesaopt.errors import InputError
 from mesaopt.spec.plan import resolve
@@ -231,7 +232,18 @@ def no_such_figure(wildcards):
     stop(f"no figure {wildcards.path!r}: {known}")
 
 
+def say_slow_trainings():
+    """On the console, once: what jobs would say in their logs alone costs hours."""
+    takes_compiled_code = (job.resources.get("backend") == "auto" for job in workflow.dag.needrun_jobs())
+    if workflow.is_main_process and not workflow.non_local_exec and any(takes_compiled_code):
+        try:
+            require_compiler()
+        except BuildError as error:
+            print(f"mesaopt: trainings take several times as long as with compiled code: {error}", file=sys.stderr, flush=True)
+
+
 onstart:
+    say_slow_trainings()
     if workflow.non_local_exec and shutil.which("squeue"):
         if jobs := [job.number for job in queued_jobs(Path())]:
             stop(

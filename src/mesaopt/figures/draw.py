@@ -128,6 +128,8 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
 
 
 def _commit(record: Mapping[str, Any]) -> str:
-    commits = [str(commit)[:8] for commit in record.get("commits", [])] or ["unknown"]
+    commits = [str(commit)[:8] for commit in record.get("commits", [])]
+    if record.get("dirty", False) is None or not commits:  # git did not say, at least for some
+        commits = [*dict.fromkeys([*commits, "unknown"])]
     changed = ", uncommitted changes" if record.get("dirty") else ""
     return f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}{changed}"

@@ -32,7 +32,8 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
         "scale": results.resolve().name,
         "seeds": list(seeds),
         "commits": _distinct(record.get("commit") for record in records),
-        "dirty": any(record.get("dirty") for record in records),
+        **({"git": refusals} if (refusals := _distinct(record.get("git") for record in records)) else {}),
+        "dirty": _dirty(records),
         "training_hours": round(sum(map(_hours, records)), 4),
         "machines": _distinct(record.get("cpu") for record in records),
         "devices": _distinct(record.get("device") for record in records),
@@ -43,6 +44,12 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
         "looks": {run: looks[run].to_dict() for run in (*found, *algorithms(name, looks)) if run in looks},
         "where": origins_of(figure(name, looks), specs),
     }
+
+
+def _dirty(records: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether any training ran on changed code; None if nobody knows."""
+    found = [record.get("dirty") for record in records]
+    return True if True in found else None if None in found else False
 
 
 def _of_run(seeds: Sequence[int], entries: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def draw_sweep_stage(table: Path, provenance: Path, options: Mapping[str, Any], 
     """Draw the table of a user's sweep over its first setting; see `draw_facets`."""
     facts = read_json(provenance)
     sweep, seeds = facts["sweep"], facts["seeds"]
-    parts = [f"scale {facts['scale']}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}", f"commit {facts['commit'][:8]}"]
+    commit = (facts["commit"] or "unknown")[:8]
+    parts = [f"scale {facts['scale']}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}", f"commit {commit}"]
     draw_facets(table, (sweep["over"][0], Y_LABELS[sweep["panel"]]), options, out, note="  ·  ".join(parts))
 
 

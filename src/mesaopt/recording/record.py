@@ -4,7 +4,6 @@ Only tables and their provenance are kept: small, tidy, and enough to redraw eve
 several nights or machines: each time, the new seeds are added to those that are recorded.
 """
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mesaopt.recording.union_facts import LISTS, Made
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.digests import digest_path
 from mesaopt.store.environment import PROJECT
+from mesaopt.store.git import GitError, changes
 from mesaopt.store.provenance import write_json
 from mesaopt.store.tables import atomic_path, read_table, write_table
 
@@ -48,7 +48,7 @@ def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: 
     """
     for name in replace:
         figure(name)
-    _refuse_changes()
+    _refuse_changes(recorded)
     finished = [name for name in FIGURES if (results / "tables" / f"{name}.parquet").exists()]
     if not finished:
         raise InputError(f"{results}/tables holds no finished figure; run `snakemake all --config scale=paper` first")
@@ -63,21 +63,22 @@ def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: 
             print(f"{name}: not finished at paper settings, not recorded")
 
 
-def _refuse_changes() -> None:
+def _refuse_changes(recorded: Path) -> None:
+    home = next(folder for folder in (recorded.absolute(), *recorded.absolute().parents) if folder.is_dir())
     try:
-        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        raise InputError("recording needs a git work tree: the tables are stored with the commit that made them") from None
-    if status:
-        first = status.splitlines()[0].strip()
-        raise InputError(f"the work tree has changes ({first}, ...): commit them, then record")
+        found = changes(home, ":/")
+    except GitError as error:
+        why = "the tables are stored with the commit that made them"
+        raise InputError(f"recording needs a git work tree, because {why}; git says: {error}") from None
+    if found:
+        raise InputError(f"the work tree has changes ({found[0].strip()}, ...): commit them, then record")
 
 
 # --- tables
 def _step(name: str, results: Path, recorded: Path, replace: bool, order: Sequence[int]) -> Step:
     new = _read(results, name)
-    if new.facts.get("dirty") or "unknown" in new.facts.get("commits", ["unknown"]):
-        where = f"{results}/tables/{name}.json"
+    if new.facts.get("dirty") is not False or "unknown" in new.facts.get("commits", ["unknown"]):
+        where = "; git said: ".join([f"{results}/tables/{name}.json", *new.facts.get("git", [])[:1]])
         raise InputError(f"{name}: some of its results come from changed or unknown code ({where}); train them from a commit")
     print(f"{name}: {len(new.table)} values, {_words(new.seeds)}", file=sys.stderr)
     if not (recorded / "tables" / f"{name}.parquet").exists():

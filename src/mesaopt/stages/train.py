@@ -23,6 +23,8 @@ from mesaopt.spec.run import Run
 #: read at the start of a process: freed memory is kept, or every step would page it in anew
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 _PR_SET_PDEATHSIG = 1
+#: what most often lies behind a signal that ended a process of a seed
+_SIGNALS = {"SIGKILL": " (out of memory?)", "SIGBUS": " (a full disk, or a file that changed while it was read?)"}
 _POLL_SECONDS = 0.05
 
 
@@ -148,7 +150,8 @@ def _die_with_parent() -> Callable[[], None] | None:
 def _require_success(run: Run, seed: int, status: int) -> None:
     if status < 0:
         name = signal.Signals(-status).name
-        raise InputError(f"{run.name} seed {seed}: its process was ended by {name} (out of memory?); run again to go on")
+        guess = _SIGNALS.get(name, "")
+        raise InputError(f"{run.name} seed {seed}: its process was ended by {name}{guess}; run again to go on")
     if status > 0:
         raise SystemExit(status)
 

@@ -4,13 +4,13 @@ import json
 import os
 import platform
 import re
-import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mesaopt.store.environment import fingerprint, versions
+from mesaopt.store.git import GitError, changes, git
 
 SOURCES = Path(__file__).resolve().parents[1]
 _IMPORTED = time.time()
@@ -42,21 +42,16 @@ def provenance(*, started: float | None = None, seconds_before: float = 0.0, **e
 
 
 def commit() -> dict[str, Any]:
-    """{"commit": hash or "unknown", "dirty": whether the package's sources differ from it (None if unknown)}."""
-    head = _git("rev-parse", "HEAD")
-    # code that was installed somewhere below a work tree is not what that work tree's commit says
-    if head is None or _git("ls-files", "--error-unmatch", "store/provenance.py") is None:
-        return {"commit": "unknown", "dirty": None}
-    return {"commit": head.strip(), "dirty": bool(_git("status", "--porcelain", "--", "."))}
-
-
-def _git(*arguments: str) -> str | None:
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    """{"commit": hash, "dirty": whether the package's sources differ from it}; where git does not say, both are None and `git` is
+    why, in git's own words.
+    """
     try:
-        done = subprocess.run(["git", *arguments], cwd=SOURCES, capture_output=True, text=True, check=True, env=environment)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout
+        head = git(SOURCES, "rev-parse", "HEAD").strip()
+        # code that was installed somewhere below a work tree is not what that work tree's commit says
+        git(SOURCES, "ls-files", "--error-unmatch", "store/provenance.py")
+        return {"commit": head, "dirty": bool(changes(SOURCES))}
+    except GitError as error:
+        return {"commit": None, "dirty": None, "git": str(error)}
 
 
 def cpu_model() -> str:

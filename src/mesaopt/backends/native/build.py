@@ -1,7 +1,8 @@
 """Compiles native code for one shape on first use and keeps the library for the next time.
 
 Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named by a hash of everything that decides their code:
-source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it.
+source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it. A damaged one
+is built anew.
 """
 
 import contextlib
@@ -11,11 +12,14 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from mesaopt.backends.native.kept import is_kept, keep
 
 FOLDER = Path(__file__).parent
 KERNEL = "kernel.cpp"
@@ -61,8 +65,8 @@ def kernel_library(shape: Shape) -> ctypes.CDLL:
 @functools.cache
 def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
     """The C++ file of this folder, compiled if this machine has not done so before; raises `BuildError`."""
-    command = [compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), *definitions, str(FOLDER / source)]
     try:
+        command = [*_compiler_and_flags(), *definitions, str(FOLDER / source)]
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{Path(source).stem}-{_key(command)}.so"
@@ -70,7 +74,7 @@ def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
             # without locks (some network file systems) jobs may compile twice, which the rename makes harmless
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
+            if not is_kept(path):
                 _compile(command, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -82,35 +86,67 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mesaopt"
 
 
-def compiler() -> str:
-    """Path of $CXX if set, otherwise of the first C++ compiler found; raises `BuildError` without one."""
-    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    raise BuildError(f"no C++ compiler for the native kernel ({', '.join(names)} not found)")
+def compiler() -> tuple[str, ...]:
+    """The words of $CXX if set (`ccache g++`, `g++ -m64`), otherwise the path of the first C++ compiler found.
+
+    The first word is a path. Raises `BuildError` when there is none.
+    """
+    asked = os.environ.get("CXX", "").strip()
+    for words in [_words(asked)] if asked else [(name,) for name in COMPILERS]:
+        if path := shutil.which(words[0]):
+            return (path, *words[1:])
+    raise BuildError(f"no C++ compiler for the native kernel ({asked or ', '.join(COMPILERS)} not found)")
+
+
+def require_compiler() -> None:
+    """Raise `BuildError` unless there is a compiler that makes code for this machine: found out with an empty file, at once."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "empty.cpp"
+            source.write_text("")
+            _run([*_compiler_and_flags(), str(source), "-o", str(source.with_suffix(".so"))])
+    except OSError as error:
+        raise BuildError(f"cannot build the native kernel: {error}") from None
+
+
+def _compiler_and_flags() -> list[str]:
+    return [*compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ())]
+
+
+def _words(asked: str) -> tuple[str, ...]:
+    """Of a command line as a shell reads it, unless it is the name of a program with a space in it."""
+    if shutil.which(asked):
+        return (asked,)
+    try:
+        return tuple(shlex.split(asked)) or (asked,)
+    except ValueError as error:
+        raise BuildError(f"no C++ compiler for the native kernel (CXX={asked}: {error})") from None
 
 
 def _compile(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         unfinished = Path(scratch) / path.name
-        result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
-        if result.returncode != 0:
-            lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
-            reason = next((line for line in lines if "error" in line), lines[0])
-            raise BuildError(f"{command[0]} cannot compile the native kernel: {reason}")
-        os.replace(unfinished, path)
+        _run([*command, "-o", str(unfinished)])
+        keep(unfinished, path)
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+        reason = next((line for line in lines if "error" in line), lines[0])
+        raise BuildError(f"{' '.join(compiler())} cannot compile the native kernel: {reason}")
 
 
 def _key(command: list[str]) -> str:
     *options, source = command
-    parts = (Path(source).read_text(), *options, _version(command[0]), _cpu())
+    parts = (Path(source).read_text(), *options, _version(compiler()), _cpu())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
 @functools.cache
-def _version(path: str) -> str:
-    result = subprocess.run([path, "--version"], capture_output=True, text=True)
+def _version(words: tuple[str, ...]) -> str:
+    result = subprocess.run([*words, "--version"], capture_output=True, text=True, errors="replace")
     return result.stdout.partition("\n")[0]
 
 
