@@ -32,6 +32,5 @@ def test_results_are_those_of_the_golden_set(tmp_path: Path, backend: str) -> No
     snakemake(folder, *tables, "--config", "scale=smoke", f"backend={backend}", timeout=3600)
     found = contents(folder / "results/smoke")
     assert files.keys() - found.keys() <= {"agreement.parquet", "spread.parquet"}, "nothing that figures need is missing"
-    assert {name: found[name] for name in files.keys() & found.keys()} == {
-        name: files[name] for name in files.keys() & found.keys()
-    }
+    both = files.keys() & found.keys()
+    assert {name: found[name] for name in both} == {name: files[name] for name in both}
