@@ -164,7 +164,7 @@ def analysis_settings(name, scale, run):
 def preconditioner(wildcards):
     """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task."""
     name = analysis_settings("probe", wildcards.scale, wildcards.run).preconditioner
-    return name if "/" in name else f"{task_of(wildcards.run)}/{name}"
+    return name if task_of(name) != name else f"{task_of(wildcards.run)}/{name}"
 
 
 def preconditioner_parameters(wildcards):
@@ -209,6 +209,19 @@ def figure_table(figure, suffix):
         if wildcards.any_scale == "recorded" and not Path(table).exists():
             stop(f"{figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
         return table
+
+    return path
+
+
+def measured_speed(suffix):
+    """The table of this machine, to be measured if need be; at the `recorded` scale the one that ships with the project."""
+
+    def path(wildcards):
+        if SCALE != "recorded":
+            return f"results/benchmarks/speed.{suffix}"
+        if not Path(f"{RECORDED}/speed.{suffix}").exists():
+            stop(f"the speed is not recorded yet: there is no {ROOT / f'results/recorded/speed.{suffix}'}")
+        return f"{RECORDED}/speed.{suffix}"
 
     return path
 

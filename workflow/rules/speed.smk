@@ -1,19 +1,6 @@
 # How fast trainings are on this machine: measured when there is no table yet, on all cores, beside no other job.
 
 
-def measured_speed(suffix):
-    """The table of this machine, to be measured if need be; at the `recorded` scale the one that ships with the project."""
-
-    def path(wildcards):
-        if SCALE != "recorded":
-            return f"results/benchmarks/speed.{suffix}"
-        if not Path(f"{RECORDED}/speed.{suffix}").exists():
-            stop(f"the speed is not recorded yet: there is no {ROOT / f'results/recorded/speed.{suffix}'}")
-        return f"{RECORDED}/speed.{suffix}"
-
-    return path
-
-
 rule measure_speed:
     output:
         table="results/benchmarks/speed.parquet",
