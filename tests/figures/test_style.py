@@ -1,5 +1,8 @@
 """Colours, and the options that users may set."""
 
+import subprocess
+import sys
+
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -58,3 +61,14 @@ def test_wrong_options_in_one_line(options, message):
     with pytest.raises(InputError) as error:
         Style.from_dict(options)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_seaborn_does_without_scipy_even_where_there_is_one():
+    """scipy comes with the tests, and its import would take half a second of every redraw."""
+    code = (
+        "import sys; from mesaopt.figures import style; from mesaopt.figures.options import Style\n"
+        "with style.applied(Style()): import seaborn\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'scipy', 'seaborn', 'statsmodels'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['seaborn']"

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,9 +86,21 @@ def _palette(palette: str | tuple[str, str]) -> Colormap:
     return sns.color_palette(palette, as_cmap=True) if isinstance(palette, str) else sns.blend_palette(palette, as_cmap=True)
 
 
+def import_seaborn() -> None:
+    """Import seaborn as it is without scipy, which it takes for densities alone where there is one: half a second a redraw."""
+    if "scipy" in sys.modules or "seaborn" in sys.modules:
+        return
+    sys.modules["scipy"] = None  # type: ignore[assignment]
+    try:
+        import seaborn  # noqa: F401
+    finally:
+        del sys.modules["scipy"]
+
+
 @contextlib.contextmanager
 def applied(options: Style) -> Iterator[None]:
     """Draw in this style, whatever matplotlib was told before: a user's matplotlibrc must not change a figure."""
+    import_seaborn()
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(settings(options))
