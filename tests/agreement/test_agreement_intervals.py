@@ -1,9 +1,12 @@
-"""Intervals over training seeds and verdicts on bounds, against tables of Student's t and by simulation."""
+"""Intervals over training seeds and verdicts on bounds, against tables of Student's t, scipy, and by simulation."""
 
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from mesaopt.agreement.intervals import (
     FAILS,
@@ -103,3 +106,40 @@ def test_ratios_are_averaged_as_ratios() -> None:
     assert judgement.estimate == pytest.approx(1.0)
     assert judgement.low == pytest.approx(1 / judgement.high)
     assert judge_values([-0.5, 2.0], Bound(high=3.0), "log").estimate == pytest.approx(0.75)  # no logarithm of these
+
+
+# --- scipy as the oracle
+SAMPLES = st.lists(st.floats(0.01, 100), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-3 * np.mean(values))
+
+
+@pytest.mark.parametrize("freedom", [*range(1, 41), 100, 101])
+@pytest.mark.parametrize("within", [0.5, 0.9, 0.95, 0.999])
+def test_quantiles_and_probabilities_are_those_of_scipy(freedom: int, within: float) -> None:
+    oracle = stats.t.ppf((1 + within) / 2, freedom)
+    assert student_quantile(freedom, within) == pytest.approx(oracle, rel=1e-9)
+    assert student_within(oracle, freedom) == pytest.approx(within, abs=1e-12)
+
+
+@given(SAMPLES, st.floats(0.02, 50))
+def test_intervals_and_p_values_of_values_are_those_of_scipy(values: list[float], edge: float) -> None:
+    found = judge_values(values, Bound(high=edge), "linear")
+    oracle = stats.ttest_1samp(values, edge)
+    interval = oracle.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9, abs=1e-9)
+    assert found.p == pytest.approx(oracle.pvalue, rel=1e-6, abs=1e-12)
+
+
+@given(SAMPLES, st.floats(0.02, 50))
+def test_intervals_and_p_values_of_ratios_are_those_of_scipy(values: list[float], edge: float) -> None:
+    found = judge_values(values, Bound(low=edge), "log")
+    oracle = stats.ttest_1samp(np.log(values), math.log(edge))
+    interval = oracle.confidence_interval(0.95)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((interval.low, interval.high), rel=1e-9, abs=1e-9)
+    assert found.p == pytest.approx(oracle.pvalue, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("bound", [Bound(0.9, 1.2), Bound(0.99, 5.0)])
+def test_inside_two_edges_the_nearer_one_decides(bound: Bound) -> None:
+    values = [1.0, 1.05, 1.02, 1.08]
+    edges = [stats.ttest_1samp(values, edge).pvalue for edge in (bound.low, bound.high)]
+    assert judge_values(values, bound, "linear").p == pytest.approx(max(edges), rel=1e-9)

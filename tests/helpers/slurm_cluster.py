@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from system import packages
 from workflow_folder import command, copy_workflow, environment
 
@@ -30,10 +32,10 @@ def running(state: Path) -> Iterator[None]:
     """
     install()
     _configure(state)
-    before = os.environ.get("SLURM_CONF")
     with ExitStack() as stack:
-        stack.callback(_restore, before)
-        os.environ["SLURM_CONF"] = str(state / "slurm.conf")
+        variables = stack.enter_context(pytest.MonkeyPatch.context())
+        variables.setenv("SLURM_CONF", str(state / "slurm.conf"))
+        variables.setenv("PATH", str(state / "bin"), prepend=os.pathsep)
         key, log = f"--key-file={state}/munge/key", f"--log-file={state}/log/munge.log"
         places = (f"--socket={state}/munge/socket", f"--pid-file={state}/munge/pid", f"--seed-file={state}/munge/seed")
         stack.enter_context(_daemon(state, "munged", "--foreground", "--force", key, log, *places))
@@ -49,13 +51,6 @@ def install() -> None:
     packages("slurmctld", "slurmd", "munged", names=("slurm-wlm", "slurm-wlm-basic-plugins", "munge"))
 
 
-def _restore(configuration: str | None) -> None:
-    if configuration is None:
-        os.environ.pop("SLURM_CONF", None)
-    else:
-        os.environ["SLURM_CONF"] = configuration
-
-
 def _host() -> str:
     return socket.gethostname().partition(".")[0]
 
@@ -69,7 +64,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _configure(state: Path) -> None:
-    for name in ("controller", "node", "log", "devices", "munge"):
+    for name in ("controller", "node", "log", "devices", "munge", "bin"):
         (state / name).mkdir()
     (state / "munge").chmod(0o711)
     key = state / "munge/key"
@@ -83,6 +78,10 @@ def _configure(state: Path) -> None:
     for template in TEMPLATES.glob("*.conf"):
         text = template.read_text().format(**values, controller_port=controller, node_port=node)
         (state / template.name).write_text(text)
+    # the SLURM plugin takes $SLURM_CONF from the jobs in which it calls this
+    srun = state / "bin/srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={shlex.quote(str(state))}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+    srun.chmod(0o755)
 
 
 @contextmanager

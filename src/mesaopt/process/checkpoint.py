@@ -114,6 +114,10 @@ def _acquire(path: Path, what: str) -> tuple[int, bool]:
                 holder = os.read(handle, 200).decode(errors="replace") or "another process"
                 print(f"mesaopt: {what} is being trained by {holder}: waiting for it", file=sys.stderr, flush=True)
             waited = True
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
         os.close(handle)
         time.sleep(_POLL_SECONDS)
 

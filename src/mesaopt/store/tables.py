@@ -4,7 +4,9 @@ Writing is atomic (a table is there whole or not at all) and deterministic (same
 Nothing is written that `read_table` would refuse.
 """
 
+import errno
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,6 +168,33 @@ def read_table(path: str | os.PathLike[str], table: str) -> pd.DataFrame:
     return frame
 
 
+def _refusal(error: BaseException | None) -> str | None:
+    """Why the file system refused, if that is behind `error`; None if it is not.
+
+    Safetensors says it in its own kind of error, and matplotlib, when it tidies up after one, fails with another.
+    """
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        if told := re.search(r"\(os error (\d+)\)", str(error)):
+            return os.strerror(int(told[1]))
+        error = error.__context__
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Let names in `folder` reach the disk, which a rename alone does not promise. Raises `OSError`."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # file systems that cannot do this for a folder say EINVAL; there is no more to be done there
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
+
+
 class atomic_path:
     """Context manager: a temporary path beside `path` that replaces it only if the block succeeds.
 
@@ -188,8 +217,8 @@ class atomic_path:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from None
+            if reason := _refusal(error):
+                raise InputError(f"{self.path}: cannot be written ({reason})") from None
             return
         try:
             # files go by the umask like any other; data reaches the disk before the name does
@@ -200,6 +229,7 @@ class atomic_path:
                 os.fsync(handle.fileno())
             write_digest(self.path, self.temporary)
             os.replace(self.temporary, self.path)
+            sync_folder(self.path.parent)
         except OSError as problem:
             self.temporary.unlink(missing_ok=True)
             raise InputError(f"{self.path}: cannot be written ({problem.strerror})") from None
