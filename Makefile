@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make figures` and `make test`. Nothing here that snakemake could do.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+	$$p -I -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
 # processes that share the tests, a file at a time; most of them wait for Snakemake to start
 WORKERS ?= 2
 VENV := .venv
@@ -44,7 +44,7 @@ clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build
 
 $(VENV)/python: $(STALE)
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }
 	@test ! -e $@ || echo "$(VENV) was made for another folder or another Python: it is made anew" >&2
 	$(PYTHON) -P -m venv --clear $(VENV)
 	@touch $@
