@@ -1,6 +1,6 @@
 # Two commands do all the set-up: `make figures` and `make test`. Nothing here that snakemake could do.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -P -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+	$$p -I -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
 # processes that share the tests, a file at a time; most of them wait for Snakemake to start
 WORKERS ?= 2
 VENV := .venv
@@ -10,7 +10,18 @@ export SLURM_CONF := /dev/null
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # SYSTEM=1: also tests that change this machine (Debian packages, mounted folders, a SLURM until their end); CI asks for them
 export SYSTEM
-.PHONY: figures test test-long lint bench bench-gpu clean
+# what would send packages elsewhere than into $(VENV), or take them from elsewhere
+unexport PYTHONHOME PYTHONPATH PYTHONUSERBASE VIRTUAL_ENV
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_DEPS PIP_DRY_RUN
+export PIP_USER := 0
+# Snakemake needs a home to write to, which a container's bare user number has not
+ifneq ($(shell test -d "$$HOME" -a -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/$(VENV)/home
+endif
+# an environment that is of no use any more: its folder was moved or copied, and its scripts name the old one; its Python is gone
+STALE := $(shell test -e $(VENV)/python && { test ! -e $(BIN)/pip || grep -qF "$$(pwd -P)/$(BIN)/python" $(BIN)/pip; } && \
+	$(BIN)/python -I -c "" 2>/dev/null || echo FORCE)
+.PHONY: figures test test-long lint bench bench-gpu clean FORCE
 
 figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
@@ -36,10 +47,13 @@ bench-gpu: $(VENV)/runtime
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build
 
-$(VENV)/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }
-	$(PYTHON) -P -m venv $(VENV)
+$(VENV)/python: $(STALE)
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }
+	@test ! -e $@ || echo "$(VENV) was made for another folder or another Python: it is made anew" >&2
+	$(PYTHON) -P -m venv --clear $(VENV)
 	@touch $@
+
+FORCE:
 
 $(VENV)/runtime: $(VENV)/python requirements.txt constraints.txt pyproject.toml
 	$(BIN)/python -P -m pip install --quiet -r requirements.txt -c constraints.txt

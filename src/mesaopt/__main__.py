@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from mesaopt.errors import InputError
 from mesaopt.process.garbage import search_rarely
+from mesaopt.process.home import with_a_home
 from mesaopt.process.threads import one_thread
 from mesaopt.spec import stages
 from mesaopt.spec.stage import Stage
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     one_thread(os.environ)
     try:
+        with_a_home()
         for entry, values in list(_calls(sys.argv[1:] if arguments is None else arguments)):
             _run(entry, values)
     except InputError as error:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", "requirements.txt", "constraints.txt")
+PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 LINKS = ("profiles", "slurm")  # to folders of workflow/
 
 

@@ -1,26 +1,31 @@
 """Every drift of what runs from what is declared is named, in a table that survives it."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from workflow_folder import copy_workflow, snakemake
 
 from mesaopt.errors import InputError
 from mesaopt.store import drift
-from mesaopt.store.environment import PIP_NAMES, conda_pins, satisfies
+from mesaopt.store.environment import PIP_NAMES, conda_pins, satisfies, supported_python
 from mesaopt.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 DECLARING = ("environment.yml", "requirements.txt", "constraints.txt")
+#: the one statement of the Pythons that are supported
+STATEMENT = "pyproject.toml"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in DECLARING:
+    for name in (*DECLARING, STATEMENT):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -32,9 +37,9 @@ def change(path: Path, old: str, new: str) -> None:
 
 
 def drifts(project: Path) -> list[tuple[str, str, str]]:
-    """(item, where it is declared, what runs) of every drift; the tests themselves may run on another Python."""
+    """(item, where it is declared, what runs) of every drift."""
     table = drift.compare(project)
-    rows = table[(table["state"] == drift.DRIFT) & (table["item"] != "python")]
+    rows = table[table["state"] == drift.DRIFT]
     return list(zip(rows["item"], rows["declared_in"], rows["running"], strict=True))
 
 
@@ -62,9 +67,11 @@ def test_what_runs_here_is_what_is_declared() -> None:
 def test_every_drift_is_named_and_the_table_survives(project: Path) -> None:
     for name, sign in zip(DECLARING, ("=", "==", "=="), strict=True):
         change(project / name, f"pandas{sign}3.0.3", f"pandas{sign}3.0.2")
-    change(project / "environment.yml", "python=3.11", "python=3.9")
+    change(project / STATEMENT, ">=3.11,<3.14", ">=3.8,<3.10")
     table = project / "environment.parquet"
-    with pytest.raises(InputError, match=r"python 3\.1\d.* \(.*: 3\.9\); pandas 3\.0\.3 \(environment.yml: 3\.0\.2\)"):
+    with pytest.raises(
+        InputError, match=r"python 3\.1\d.* \(pyproject\.toml: >=3\.8,<3\.10\); .*pandas 3\.0\.3 \(environment.yml: 3\.0\.2\)"
+    ):
         drift.environment_stage(project, table)
     found = read_table(table, "environment")
     assert set(found.loc[found["item"] == "pandas", "declared_in"]) == set(DECLARING)
@@ -92,6 +99,85 @@ def test_a_missing_declaration_in_one_line(project: Path) -> None:
     (project / "constraints.txt").unlink()
     with pytest.raises(InputError, match=r"constraints\.txt: no pinned packages found"):
         drift.compare(project)
+
+
+# --- the Pythons that are supported
+def supported_minors() -> list[int]:
+    supported = supported_python(ROOT)
+    assert supported is not None
+    _, (three, first), (_, beyond) = supported
+    assert three == 3
+    return list(range(first, beyond))
+
+
+def test_everything_says_the_same_of_the_supported_pythons() -> None:
+    versions = [f"3.{minor}" for minor in supported_minors()]
+    matrix = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix["python"] == versions
+    assert conda_pins(ROOT)["python"] == versions[0]
+    words = f"{', '.join(versions[:-1])} or {versions[-1]}"
+    makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
+    assert f"for p in {' '.join(f'python{version}' for version in versions)} python3;" in makefile
+    assert f"(3, {supported_minors()[0]}) <= sys.version_info < (3, {supported_minors()[-1] + 1})" in makefile
+    assert f"Python {words} is needed" in makefile and f"Python {words}" in readme
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        ("3.10.13", False),
+        ("3.11.7", True),
+        ("3.12.1", True),
+        ("3.13.0", True),
+        ("3.13.0rc1", True),
+        ("3.14.0", False),
+        ("4.0", False),
+    ],
+)
+def test_every_supported_python_is_no_drift(project: Path, monkeypatch: pytest.MonkeyPatch, version: str, good: bool) -> None:
+    monkeypatch.setattr(drift.platform, "python_version", lambda: version)
+    found = drifts(project)
+    assert found == ([] if good else [("python", STATEMENT, version)])
+
+
+def test_conda_has_the_python_of_its_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "_is_conda", lambda: True)
+    change(project / "environment.yml", "python=3.11", "python=3.12")
+    monkeypatch.setattr("mesaopt.store.environment.platform.python_version", lambda: "3.11.7")
+    assert drifts(project) == [("python", "environment.yml", "3.11.7")]
+    change(project / "environment.yml", "python=3.12", "python=3.9")
+    assert ("python", STATEMENT, "3.9 in environment.yml") in drifts(project)
+
+
+def test_without_the_statement_conda_s_python_counts(project: Path) -> None:
+    (project / STATEMENT).unlink()
+    change(project / "environment.yml", "python=3.11", "python=3.9")
+    assert [(item, where) for item, where, _ in drifts(project)] == [("python", "environment.yml")]
+
+
+def starts(python: str) -> bool:
+    return subprocess.run([python, "-I", "-c", ""], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("minor", supported_minors())
+def test_on_another_python(minor: int) -> None:
+    """What needs no package: every file is read, provenance is written, and this Python is a supported one."""
+    name = f"python3.{minor}"
+    pyenv = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))  # whose shims are there for every version
+    found = next((path for path in [shutil.which(name), *map(str, pyenv)] if path and starts(path)), None)
+    if found is None:
+        pytest.skip(f"NOT TESTED: {name} is not here (.github/workflows/test.yml has it)")
+    code = (
+        "import ast, platform, sys; from pathlib import Path; from mesaopt.store.environment import *;"
+        "from mesaopt.store.provenance import provenance;"
+        "[ast.parse(path.read_text()) for folder in ('src', 'tests', 'benchmarks') for path in Path(folder).rglob('*.py')];"
+        "print(is_supported(platform.python_version(), supported_python()), versions()['python'], provenance()['python'])"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([found, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    supported, short, long = done.stdout.split()
+    assert (supported, short) == ("True", f"3.{minor}") and long.startswith(f"{short}.")
 
 
 CHANNEL = "https://conda.anaconda.org/conda-forge/linux-64"

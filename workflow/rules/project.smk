@@ -33,6 +33,14 @@ sys.path[:] = sorted(search_here_first(sys.path), key=lambda folder: folder in (
 if workflow.modifier.is_main_snakefile():
     environ["PYTHONSAFEPATH"] = "1"
 
+from mesaopt.errors import InputError
+from mesaopt.process.home import with_a_home
+
+try:
+    with_a_home()
+except InputError as error:
+    stop(error)
+
 
 def shipped(path):
     """A file or folder of the project. In a clone's own folder its name is relative, so that a clone may move."""

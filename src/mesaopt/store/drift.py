@@ -15,7 +15,16 @@ from pathlib import Path
 import pandas as pd
 
 from mesaopt.errors import InputError
-from mesaopt.store.environment import PIP_NAMES, conda_pins, pip_pins, plain, running, satisfies
+from mesaopt.store.environment import (
+    PIP_NAMES,
+    conda_pins,
+    is_supported,
+    pip_pins,
+    plain,
+    running,
+    satisfies,
+    supported_python,
+)
 from mesaopt.store.provenance import cpu_model
 from mesaopt.store.tables import write_table
 
@@ -44,7 +53,9 @@ def compare(project: Path) -> pd.DataFrame:
     for name, pins in (("environment.yml", conda), ("requirements.txt", pip), ("constraints.txt", constraints)):
         if not pins:
             raise InputError(f"{project / name}: no pinned packages found")
-    rows = [*_against_what_runs("environment.yml", conda), *_against_what_runs("requirements.txt", pip)]
+    pinned = conda if _is_conda() else {name: version for name, version in conda.items() if name != "python"}
+    rows = [*_python(project, conda), *_against_what_runs("environment.yml", pinned)]
+    rows += _against_what_runs("requirements.txt", pip)
     installed = {name: version for name, version in constraints.items() if running(name) is not None}
     rows += _against_what_runs("constraints.txt", installed)
     rows += _against_each_other(conda, pip, constraints)
@@ -68,6 +79,22 @@ def _against_what_runs(file: str, pins: Mapping[str, str]) -> Iterator[Row]:
         yield _row(name, declared, file, version or "missing", satisfies(version, declared), _source(name))
 
 
+def _is_conda() -> bool:
+    return Path(sys.prefix, "conda-meta").is_dir()
+
+
+def _python(project: Path, conda: Mapping[str, str]) -> Iterator[Row]:
+    """The Python that runs is one of those supported, and so is conda's; without that statement it is conda's."""
+    supported = supported_python(project)
+    if supported is None:
+        yield from () if _is_conda() else _against_what_runs("environment.yml", {"python": conda.get("python", "")})
+        return
+    words, version = supported[0], platform.python_version()
+    yield _row("python", words, "pyproject.toml", version, is_supported(version, supported), _source("python"))
+    if not is_supported(conda.get("python", "0"), supported):
+        yield _row("python", words, "pyproject.toml", f"{conda.get('python', 'missing')} in environment.yml", DRIFT)
+
+
 def _against_each_other(conda: Mapping[str, str], pip: Mapping[str, str], constraints: Mapping[str, str]) -> Iterator[Row]:
     """A pin that was changed in one file alone."""
     for name in sorted((conda.keys() | pip.keys()) - {"python"}):
@@ -84,9 +111,7 @@ def _pin_file(path: Path, conda: Mapping[str, str]) -> Iterator[Row]:
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "://" in line]
     pinned = {}
     for line in lines:
-        match = re.fullmatch(
-            r"\S+/([\w.-]+)-([\w.!+]+)-([\w.+]+)\.(?:conda|tar\.bz2)#(?:sha256:)?([0-9a-f]{32,64})", line.strip()
-        )
+        match = re.fullmatch(_PINNED, line.strip())
         if match is None:
             yield _row(line.strip().rpartition("/")[2], "a package with its hash", path.name, "unreadable or without hash", DRIFT)
             continue

@@ -33,7 +33,29 @@ def pip_pins(project: Path, name: str) -> dict[str, str]:
     return {plain(package): version for package, version in _matches(project / name, r"^([\w.-]+) *== *([\w.+]+)")}
 
 
-def _matches(path: Path, pattern: str) -> list[tuple[str, str]]:
+def supported_python(project: Path = PROJECT) -> tuple[str, tuple[int, ...], tuple[int, ...]] | None:
+    """The Pythons that the project runs on, as pyproject.toml says: its words, the first version, the first that is too new.
+
+    None where no such statement is found. (conda's environment has the one Python of environment.yml.)
+    """
+    found = _matches(project / "pyproject.toml", r'^requires-python *= *"(>=([\d.]+), *<([\d.]+))"')
+    if not found:
+        return None
+    words, first, beyond = found[0]
+    return words, _numbers(first), _numbers(beyond)
+
+
+def is_supported(version: str, supported: tuple[str, tuple[int, ...], tuple[int, ...]]) -> bool:
+    """Whether a version of Python, a prerelease included, is one of `supported_python`."""
+    _, first, beyond = supported
+    return first <= _numbers(version)[: len(first)] and _numbers(version)[: len(beyond)] < beyond
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def _matches(path: Path, pattern: str) -> list[tuple[str, ...]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
@@ -63,8 +85,13 @@ def versions(project: Path = PROJECT) -> dict[str, str]:
     for name, declared in conda_pins(project).items():
         version = running(name)
         if version is not None:
-            found[name] = declared if satisfies(version, declared) else version.partition("+")[0]
+            found[name] = declared if satisfies(version, declared) else _shortened(name, version)
     return found
+
+
+def _shortened(name: str, version: str) -> str:
+    """Without the build; of Python, which environment.yml pins likewise, without the patch."""
+    return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]
 
 
 def fingerprint(found: Mapping[str, str]) -> str | None:

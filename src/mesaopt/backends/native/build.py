@@ -1,8 +1,8 @@
 """Compiles native code for one shape on first use and keeps the library for the next time.
 
-Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt), named by a hash of everything that decides their code:
-source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to build it. A damaged one
-is built anew.
+Libraries live under $XDG_CACHE_HOME/mesaopt (default ~/.cache/mesaopt; see `process.home`), named by a hash of everything that
+decides their code: source, flags, compiler version and CPU. Jobs that want the same library at once wait for the first one to
+build it. A damaged one is built anew.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesaopt.backends.native.kept import is_kept, keep
+from mesaopt.errors import InputError
+from mesaopt.process.home import cache_folder
 
 FOLDER = Path(__file__).parent
 KERNEL = "kernel.cpp"
@@ -77,13 +79,8 @@ def library(source: str, definitions: tuple[str, ...]) -> ctypes.CDLL:
             if not is_kept(path):
                 _compile(command, path)
         return ctypes.CDLL(str(path))
-    except OSError as error:
+    except (OSError, InputError) as error:
         raise BuildError(f"cannot build or load the native kernel: {error}") from None
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mesaopt"
 
 
 def compiler() -> tuple[str, ...]:

@@ -1,0 +1,98 @@
+"""Stages run for a user without home or name (a container's number, say), and load code from nobody else's folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from native_models import lsa, run
+
+from mesaopt.backends.native.build import BuildError, library
+from mesaopt.errors import InputError
+from mesaopt.process import home
+
+SOURCES = Path(home.__file__).parents[2]
+NOBODY = 12345
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of that user (tmp_path lies in one of the tests' user alone)."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user without a name")
+    made = Path(tempfile.mkdtemp(prefix="mesaopt-home-"))
+    os.chown(made, NOBODY, NOBODY)
+    yield made
+    shutil.rmtree(made)
+
+
+def nameless(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Python, started by a user who has neither a name nor, unless it is in `variables`, a home."""
+    variables |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "TMPDIR": str(folder)}
+    who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    command = [sys.executable, "-P", *arguments]
+    done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, **who)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("where", [{}, {"HOME": "/"}, {"HOME": "/nowhere"}], ids=["no home", "the root folder", "not there"])
+def test_libraries_get_a_name_and_folders_they_can_write_to(folder: Path, where: dict[str, str]) -> None:
+    code = (
+        "from mesaopt.process.home import cache_folder, with_a_home; before = cache_folder(); with_a_home();"
+        "import getpass, matplotlib.pyplot; print(getpass.getuser(), before, cache_folder(), matplotlib.get_cachedir())"
+    )
+    done = nameless(folder, "-c", code, **where)
+    name, *folders = done.stdout.split()
+    assert name == f"uid-{NOBODY}"
+    private = folder / f"mesaopt-{NOBODY}"
+    assert all(Path(path).is_relative_to(private) for path in folders) and folders[0] == folders[1]
+    assert private.stat().st_mode & 0o777 == 0o700
+    assert "temporary cache directory" not in done.stderr
+
+
+def test_a_stage_called_by_hand_trains(folder: Path) -> None:
+    weights, spec = folder / "seed-1" / "weights.safetensors", run(lsa()).to_json()
+    options = ["--spec", spec, "--weights", str(weights), "--checkpoints", str(folder / "checkpoints"), "--device", "cpu"]
+    done = nameless(folder, "-m", "mesaopt", "train", *options)
+    assert weights.exists() and "Traceback" not in done.stderr
+
+
+def test_a_home_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    home.with_a_home()
+    assert {**os.environ, "LOGNAME": ""} == {**before, "LOGNAME": ""}
+    assert home.cache_folder() == tmp_path / ".cache" / "mesaopt" and not list(tmp_path.iterdir())
+
+
+def test_code_is_not_loaded_from_a_folder_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever makes the folder first would choose what runs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(home.Path, "home", lambda: tmp_path / "file" / "home")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (tmp_path / "file").write_text("")
+    private = home.temporary_home()
+    assert home.cache_folder() == private / ".cache" / "mesaopt"
+    private.chmod(0o777)
+    with pytest.raises(InputError, match=r"no home, and .*, to be used instead, is not this user's alone: set HOME or TMPDIR"):
+        home.cache_folder()
+    with pytest.raises(BuildError, match="not this user's alone"):
+        library.__wrapped__("sequences.cpp", ("-DN=1",))
+    private.rmdir()
+    private.symlink_to(tmp_path)
+    with pytest.raises(InputError, match="not this user's alone"):
+        home.temporary_home()
+
+
+def test_without_any_folder_for_temporary_files_there_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="none can be made among the temporary files"):
+        home.temporary_home()
