@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from workflow_folder import environment, snakemake
 
+from mesaopt.store.digests import forget_digest
+
 TARGET = "results/smoke/tables/fig13.parquet"
 
 #: what is typed after `--config scale=smoke`, and what the one line must say
@@ -124,7 +126,7 @@ def stage(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def damage(path: Path, how: str) -> None:
     """A file from elsewhere, without the digest that would tell at once (that: test_digests)."""
-    path.with_name(f".{path.name}.sha256").unlink(missing_ok=True)
+    forget_digest(path)
     if how == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
     elif how == "flipped":

@@ -18,7 +18,7 @@ from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.recording.union import difference, unite
 from mesaopt.recording.union_facts import LISTS, Made
 from mesaopt.spec.yaml_files import read_yaml
-from mesaopt.store.digests import digest_path
+from mesaopt.store.digests import forget_digest
 from mesaopt.store.environment import PROJECT
 from mesaopt.store.git import GitError, changes
 from mesaopt.store.provenance import write_json
@@ -155,7 +155,7 @@ def _write_curves(curves: tuple[pd.DataFrame, list[str]], path: Path) -> None:
         print(f"comparison with published curves: recorded for {', '.join(dict.fromkeys(rows['figure']))}")
     else:
         path.unlink(missing_ok=True)
-        digest_path(path).unlink(missing_ok=True)
+        forget_digest(path)
     if missing:
         again = "snakemake agreement --config scale=recorded published_tables=FOLDER"
         print(f"comparison with published curves: to be made for {', '.join(missing)}: {again}")

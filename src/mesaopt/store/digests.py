@@ -1,6 +1,8 @@
-"""Damaged results are found before they are used: beside every table and weights file lies the SHA-256 that it was written with.
+"""Damaged results are found before they are used: every table and weights file has the SHA-256 that it was written with.
 
-The digest of `folder/name` is in `folder/.name.sha256`. A file without one (from elsewhere) is not checked.
+That of `folder/name` is in `folder/.name.sha256`, but outside folders of figure tables, which others scan as a whole: that of
+`results/{scale}/tables/NAME` is in `results/{scale}/.digests/tables/NAME.sha256`. A file without one (from elsewhere) is not
+checked.
 """
 
 import hashlib
@@ -13,25 +15,51 @@ _SUFFIXES = (".parquet", ".safetensors")
 
 
 def digest_path(path: Path) -> Path:
+    """Where the digest of the file at `path` is kept."""
+    whole = Path(os.path.abspath(path))
+    tables = next(
+        (folder for folder in whole.parents if folder.name == "tables" and folder.parent.parent.name == "results"), None
+    )
+    if tables is None:
+        return beside(path)
+    return tables.parent / ".digests" / "tables" / f"{whole.relative_to(tables)}.sha256"
+
+
+def beside(path: Path) -> Path:
+    """Where older versions kept every digest, which they may have written last."""
     return path.with_name(f".{path.name}.sha256")
 
 
 def write_digest(path: Path, content: Path) -> None:
     """Keep the digest of `content`, which is about to become `path`; of tables and weights only."""
     if path.suffix in _SUFFIXES:
-        temporary = content.with_name(f"{content.name}.sha256")
+        place = digest_path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{content.name}.sha256")
         try:
-            temporary.write_text(_digest(content) + "\n")
-            os.replace(temporary, digest_path(path))
+            with open(temporary, "w") as file:
+                file.write(_digest(content) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, place)
         finally:
             temporary.unlink(missing_ok=True)
+        if place != beside(path):
+            beside(path).unlink(missing_ok=True)
+
+
+def forget_digest(path: Path) -> None:
+    """Of a file that is no more."""
+    for place in (digest_path(path), beside(path)):
+        place.unlink(missing_ok=True)
 
 
 def require_intact(path: Path) -> None:
     """Raise `InputError` when `path` is not what was written, and set it aside, so that the same command makes it again."""
     try:
-        intact = digest_path(path).read_text().strip() == _digest(path)
-    except FileNotFoundError:  # of either: who reads it says so if it is the file
+        written = {place.read_text().strip() for place in (digest_path(path), beside(path)) if place.exists()}
+        intact = not written or _digest(path) in written
+    except FileNotFoundError:  # who reads it says so
         return
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None

@@ -138,11 +138,10 @@ def write_table(frame: pd.DataFrame, table: str, path: str | os.PathLike[str]) -
     expected = _columns(table, list(frame.columns))
     schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in expected.items()])
     content = pa.Table.from_pandas(frame[list(expected)], schema=schema, preserve_index=False).replace_schema_metadata(None)
-    # measured numbers repeat no value, but their first bytes
-    streams = [name for name, kind in expected.items() if kind.startswith("float")]
-    others = [name for name in expected if name not in streams]
+    # measured numbers repeat no value; encodings that every reader of Parquet knows, at the cost of a fifth of the size
+    repeating = [name for name, kind in expected.items() if not kind.startswith("float")]
     with atomic_path(path) as temporary:
-        pq.write_table(content, temporary, compression="zstd", use_dictionary=others, use_byte_stream_split=streams)
+        pq.write_table(content, temporary, compression="zstd", use_dictionary=repeating)
 
 
 def read_parquet(path: str | os.PathLike[str]) -> pd.DataFrame:
