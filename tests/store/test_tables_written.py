@@ -37,7 +37,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def test_a_folder_is_synced_after_the_rename_in_it(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
     write_table(LOSS, "loss", tmp_path / "run/loss.parquet")
-    assert calls == [("file", ""), ("rename", ".loss.parquet.sha256"), ("rename", "loss.parquet"), ("folder", "run")]
+    digest, table = ("rename", ".loss.parquet.sha256"), ("rename", "loss.parquet")
+    assert calls == [("file", ""), ("file", ""), digest, table, ("folder", "run")], "table and digest before their names"
 
 
 def test_file_systems_that_cannot_sync_a_folder_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
