@@ -19,11 +19,19 @@ SOURCES = Path(home.__file__).parents[2]
 NOBODY = 12345
 
 
+def reachable(path: Path) -> bool:
+    """Whether other users may follow the path, links and all."""
+    every = {path.absolute(), path.resolve()}
+    return all(folder.stat().st_mode & 0o001 for one in every for folder in one.parents)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder of that user (tmp_path lies in one of the tests' user alone)."""
     if os.geteuid() != 0:
         pytest.skip("only root can become a user without a name")
+    if not reachable(Path(sys.executable)):
+        pytest.skip(f"NOT TESTED AS ANOTHER USER: {Path(sys.executable).resolve()} lies where others may not go")
     made = Path(tempfile.mkdtemp(prefix="mesaopt-home-"))
     os.chown(made, NOBODY, NOBODY)
     yield made
@@ -60,6 +68,25 @@ def test_a_stage_called_by_hand_trains(folder: Path) -> None:
     options = ["--spec", spec, "--weights", str(weights), "--checkpoints", str(folder / "checkpoints"), "--device", "cpu"]
     done = nameless(folder, "-m", "mesaopt", "train", *options)
     assert weights.exists() and "Traceback" not in done.stderr
+
+
+#: for any user: there is no entry for the present one
+WITHOUT_A_NAME = """
+import pwd, runpy, sys
+def nobody(number): raise KeyError(number)
+pwd.getpwuid = nobody
+"""
+
+
+def test_without_an_entry_and_a_home_the_present_user_has_both(tmp_path: Path) -> None:
+    """What can be seen wherever Python lies: the same, but for who owns the files."""
+    call = [str(tmp_path / "seed-1" / "weights.safetensors"), "--checkpoints", str(tmp_path / "checkpoints"), "--device", "cpu"]
+    arguments = ["mesaopt", "train", "--spec", run(lsa()).to_json(), "--weights", *call]
+    code = WITHOUT_A_NAME + f"sys.argv = {arguments!r}\nrunpy.run_module('mesaopt', run_name='__main__')"
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-P", "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert Path(call[0]).exists() and (tmp_path / f"mesaopt-{os.geteuid()}").is_dir()
 
 
 def test_a_home_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
