@@ -20,7 +20,7 @@ ROUNDS, BLOCKS = 2_000_000, 51
 
 def build(folder: str) -> ctypes.CDLL:
     library = Path(folder) / "peak.so"
-    command = [compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), str(SOURCE), "-o", str(library)]
+    command = [*compiler(), *FLAGS, *TARGET_FLAGS.get(platform.machine(), ()), str(SOURCE), "-o", str(library)]
     subprocess.run(command, check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.multiply_adds.restype = ctypes.c_double

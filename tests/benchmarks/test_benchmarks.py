@@ -1,6 +1,7 @@
 """What `make bench` compares is the same training: the naive loop and JAX compute what the project's model computes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,10 @@ def test_the_figure_measures_only_when_there_is_no_table(tmp_path):
     for suffix in ("parquet", "json"):
         (folder / f"results/benchmarks/speed.{suffix}").write_text("")
     assert planned(folder, "figures/speed.pdf", "--rerun-triggers", "mtime") == {"draw_speed": 1}
+
+
+def test_the_peak_is_compiled_and_measured() -> None:
+    """`make bench` begins with it."""
+    job = [sys.executable, BENCHMARKS / "peak.py", "--job", "{}"]
+    done = subprocess.run(job, input="go\n", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ready\n") and float(re.findall(r"[\d.eE+-]{3,}", done.stdout)[-1]) > 0
