@@ -13,6 +13,7 @@ from native_models import lsa, run
 
 from mesaopt.backends.native import build, kept
 from mesaopt.backends.native.backend import available
+from mesaopt.store import disk
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -122,8 +123,9 @@ def test_a_library_without_its_digest_was_never_finished(monkeypatch, tmp_path, 
 def test_every_step_of_keeping_reaches_the_disk_before_the_next(monkeypatch, tmp_path):
     """The library, its name, its digest, the digest's name."""
     steps = []
-    sync, replace = kept._sync, os.replace
-    monkeypatch.setattr(kept, "_sync", lambda path: (steps.append(("sync", path)), sync(path)))
+    sync, replace = disk.sync, os.replace
+    for module in (kept, disk):
+        monkeypatch.setattr(module, "sync", lambda path: (steps.append(("sync", path)), sync(path)))
     monkeypatch.setattr(kept.os, "replace", lambda source, target: (steps.append(("name", target)), replace(source, target)))
     (tmp_path / "new").mkdir()
     new, path = tmp_path / "new" / "a.so", tmp_path / "a.so"

@@ -5,11 +5,11 @@ That of `folder/name` is in `folder/.name.sha256`, but outside folders of figure
 checked.
 """
 
-import hashlib
 import os
 from pathlib import Path
 
 from mesaopt.errors import InputError
+from mesaopt.store.disk import sha256
 
 _SUFFIXES = (".parquet", ".safetensors")
 
@@ -38,7 +38,7 @@ def write_digest(path: Path, content: Path) -> None:
         temporary = place.with_name(f".{content.name}.sha256")
         try:
             with open(temporary, "w") as file:
-                file.write(_digest(content) + "\n")
+                file.write(sha256(content) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, place)
@@ -58,7 +58,7 @@ def require_intact(path: Path) -> None:
     """Raise `InputError` when `path` is not what was written, and set it aside, so that the same command makes it again."""
     try:
         written = {place.read_text().strip() for place in (digest_path(path), beside(path)) if place.exists()}
-        intact = not written or _digest(path) in written
+        intact = not written or sha256(path) in written
     except FileNotFoundError:  # who reads it says so
         return
     except OSError as error:
@@ -67,8 +67,3 @@ def require_intact(path: Path) -> None:
         aside = path.with_name(f"{path.name}.damaged")
         os.replace(path, aside)
         raise InputError(f"{path}: damaged, not what was written; kept as {aside.name}; run again to make it anew")
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ Writing is atomic (a table is there whole or not at all) and deterministic (same
 Nothing is written that `read_table` would refuse.
 """
 
-import errno
 import os
 import re
 import tempfile
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mesaopt.errors import InputError
 from mesaopt.store.digests import require_intact, write_digest
+from mesaopt.store.disk import sync, sync_folder
 
 #: table -> column -> type; columns of `sequences` that hold the state are added per width (`s_0` ... `s_{n-1}`).
 TABLES: dict[str, dict[str, str]] = {
@@ -181,19 +181,6 @@ def _refusal(error: BaseException | None) -> str | None:
     return None
 
 
-def sync_folder(folder: Path) -> None:
-    """Let names in `folder` reach the disk, which a rename alone does not promise. Raises `OSError`."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # file systems that cannot do this for a folder say EINVAL; there is no more to be done there
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(handle)
-
-
 class atomic_path:
     """Context manager: a temporary path beside `path` that replaces it only if the block succeeds.
 
@@ -224,8 +211,7 @@ class atomic_path:
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(self.temporary, 0o666 & ~umask)
-            with open(self.temporary, "rb") as handle:
-                os.fsync(handle.fileno())
+            sync(self.temporary)
             write_digest(self.path, self.temporary)
             os.replace(self.temporary, self.path)
             sync_folder(self.path.parent)

@@ -5,10 +5,11 @@ fails, what is left is a whole library, or one without a digest, which counts as
 """
 
 import contextlib
-import hashlib
 import os
 import sys
 from pathlib import Path
+
+from mesaopt.store.disk import sha256, sync, sync_folder
 
 
 def digest_path(path: Path) -> Path:
@@ -23,7 +24,7 @@ def is_kept(path: Path) -> bool:
     """
     try:
         written = digest_path(path).read_text(errors="replace").strip()
-        found = _digest(path)
+        found = sha256(path)
     except FileNotFoundError:  # of either: never finished
         return False
     if written == found:
@@ -35,24 +36,10 @@ def is_kept(path: Path) -> bool:
 def keep(unfinished: Path, path: Path) -> None:
     """The file at `unfinished`, on the same file system, becomes the library at `path`. Raises `OSError` as the disk does."""
     digest = unfinished.with_name(f"{unfinished.name}.sha256")
-    digest.write_text(_digest(unfinished) + "\n")
+    digest.write_text(sha256(unfinished) + "\n")
     digest_path(path).unlink(missing_ok=True)
     for source, target in ((unfinished, path), (digest, digest_path(path))):
-        _sync(source)
+        sync(source)
         os.replace(source, target)
         with contextlib.suppress(OSError):  # some network file systems refuse it for folders
-            _sync(target.parent)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """What the file or folder holds reaches the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync_folder(target.parent)
