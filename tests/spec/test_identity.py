@@ -33,6 +33,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "test_batch": 256,
         "stream": "train",
         "snapshot_every": 0,
+        "snapshot_until": 0,
         "objective": "squared_error",
     },
     Run: {},

@@ -63,9 +63,9 @@ def test_an_entry_alone_draws_another_family():
         "label": "Softmax-{depth}",
         "family": "softmax",
     }
-    experiments["runs"]["linear/softmax-d{depth}"] = entry
+    experiments["runs"]["linear/other-d{depth}"] = entry
     check(experiments, read_yaml(ROOT / "workflow/schemas/experiments.schema.yaml"), "experiments.yaml")
-    assert looks(experiments)["linear/softmax-d7"] == Look("Softmax-7", "softmax", 7)
+    assert looks(experiments)["linear/other-d7"] == Look("Softmax-7", "softmax", 7)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "data": ("task seed counts sequences systems", ""),
     "train": ("spec weights checkpoints", "threads device backend checkpoint-every"),
+    "begin": ("spec longer weights", ""),
     "learn": ("spec seed out", ""),
     "evaluate": ("weights sequences name out", "settings"),
     "evaluate-theory": ("spec parameters sequences name out", "settings"),

@@ -132,9 +132,10 @@ def packs():
         yield from ((run, pack) for run, pack in every if known_as(pack_name(run, pack)) in asked)
         return
     size = pack_size()
-    for run in plan(SCALE).runs if size > 1 else []:
-        for trained, neighbours in groupby(seeds, lambda seed: is_trained(run, seed)):
-            pending = [] if trained else list(neighbours)
+    trained = [run for run in plan(SCALE).runs if run not in plan(SCALE).beginnings]
+    for run in trained if size > 1 else []:
+        for done, neighbours in groupby(seeds, lambda seed: is_trained(run, seed)):
+            pending = [] if done else list(neighbours)
             for start in range(0, len(pending), size):
                 if len(pack := pending[start : start + size]) > 1:
                     yield run, pack

@@ -33,6 +33,34 @@ rule train:
         TRAIN
 
 
+BEGINNINGS = plan(SWEPT).beginnings
+
+
+rule begin:
+    """A run that is the beginning of a longer one at this scale is taken from that one."""
+    input:
+        lambda wildcards: [
+            TRAINED[name].format(scale=SWEPT, run=BEGINNINGS[wildcards.run], seed=wildcards.seed) for name in TRAINED
+        ],
+    output:
+        **{name: path.replace("{scale}", SWEPT) for name, path in TRAINED.items()},
+    log:
+        f"results/{SWEPT}/logs/begin/{{run}}/seed-{{seed}}.log",
+    wildcard_constraints:
+        run="|".join(BEGINNINGS) or "none",
+    priority: FIRST
+    conda:
+        ENVIRONMENT
+    params:
+        spec=lambda wildcards: plan(SWEPT).run(wildcards.run).to_json(),
+        longer=lambda wildcards, input: str(Path(input[0]).parent),
+        code=lambda wildcards: stage_code("begin", plan(SWEPT).run(wildcards.run)),
+    shell:
+        "python -P -m mesaopt begin --spec {params.spec:q} --longer {params.longer:q} --weights {output.weights} > {log} 2>&1"
+
+
+workflow.ruleorder("begin", "train")
+
 for run, pack in PACKS:
 
     rule:

@@ -73,6 +73,7 @@ TRAINING = {
     "stream": Meaning("name of the stream of training sequences: another name, other sequences"),
     "objective": Meaning("what is predicted, and what a wrong prediction costs: " + _file_in("objective"), "", _TASKS),
     "snapshot_every": Meaning("weights kept for interpolation; 0: only the first and the last", "steps", _PRECONDITIONING),
+    "snapshot_until": Meaning("the last step at which weights are kept so often; 0: the last step", "steps", _PRECONDITIONING),
 }
 
 RUN = {

@@ -13,6 +13,7 @@ from mesaopt.spec import stages
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Probe
 from mesaopt.spec.arguments import load
+from mesaopt.spec.beginnings import inherit, taken
 from mesaopt.spec.grid import at, filled, placed, points
 from mesaopt.spec.json import NAME, Spec
 from mesaopt.spec.look import Look, without_look
@@ -39,6 +40,8 @@ class Plan:
     runs: dict[str, Run]
     theory: dict[str, Theory]
     interpolations: dict[str, str]
+    #: runs that are taken from the first steps of a longer one, and which
+    beginnings: dict[str, str]
     sweep: Sweep | None
     analyses: dict[str, Analyses]
     #: how figures call and draw every run and hand-written algorithm
@@ -69,6 +72,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         raise InputError(unknown(scale, "scale", [*scales, "recorded"]))
     layers = [(f"scale {scale}", scales[scale]), ("config", config)]
     entries = {part: _experiments(experiments[part]) for part in ("runs", "theory")}
+    named = inherit(entries["runs"])
     for source, layer in layers:
         for part, table in entries.items():
             _override(table, layer.get(part) or {}, f"{source}: {part}")
@@ -84,6 +88,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         runs=runs,
         theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
         interpolations=_interpolations(experiments["interpolations"], runs),
+        beginnings=taken(named, runs),
         sweep=sweep,
         analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
         looks=_looks(entries),
@@ -92,7 +97,9 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
 
 def looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
     """How runs and hand-written algorithms look by experiments.yaml alone, whatever scale they are computed at."""
-    return _looks({part: _experiments(experiments[part]) for part in ("runs", "theory")})
+    entries = {part: _experiments(experiments[part]) for part in ("runs", "theory")}
+    inherit(entries["runs"])
+    return _looks(entries)
 
 
 def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:

@@ -86,7 +86,9 @@ class Model(Spec):
 
 @dataclass(frozen=True)
 class Training(Spec):
-    """Online training (PAPER section 4). `final_lr` null means a constant rate after the warm-up."""
+    """Online training (PAPER section 4). `final_lr` null means a constant rate after the warm-up. Weights are kept of the
+    first and of the last step, and every `snapshot_every` steps (0: no others) up to step `snapshot_until` (0: to the end).
+    """
 
     lr: float
     steps: int
@@ -101,11 +103,12 @@ class Training(Spec):
     stream: str = "train"
     snapshot_every: int = 0
     objective: str = "squared_error"
+    snapshot_until: int = 0
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch", "test_every", "test_batches", "test_batch"):
             require(getattr(self, key) >= 1, f"{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("warmup", "snapshot_every", "weight_decay"):
+        for key in ("warmup", "snapshot_every", "snapshot_until", "weight_decay"):
             require(getattr(self, key) >= 0, f"{key} must not be negative, not {getattr(self, key)}")
         require(self.lr > 0, f"lr must be positive, not {self.lr}")
         require(self.final_lr is None or self.final_lr > 0, f"final_lr must be positive or null, not {self.final_lr}")
@@ -113,6 +116,11 @@ class Training(Spec):
         require(self.stream.isidentifier(), f"stream must be a plain name, not {self.stream!r}")
         require_word("objective", self.objective)
         require(self.stream != "test", "stream must not be test: those are the sequences of the test loss")
+
+    def snapshot_at(self, step: int) -> bool:
+        """Whether the weights of this step are kept."""
+        due = self.snapshot_every and step % self.snapshot_every == 0 and step <= (self.snapshot_until or self.steps)
+        return step in (0, self.steps) or bool(due)
 
 
 @dataclass(frozen=True)

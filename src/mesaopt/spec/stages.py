@@ -57,6 +57,15 @@ STAGES = (
         code="mesaopt.training.loop",
     ),
     Stage(
+        "begin",
+        "Take a run from the first steps of a longer training, whose folder is named.",
+        # what it writes is announced by the stage that it stands in for
+        of="folder",
+        arguments=(spec("spec", "mesaopt.spec.run:Run"), folder("longer")),
+        writes=(WEIGHTS,),
+        function="begin_stage",
+    ),
+    Stage(
         "learn",
         "Learn the parameters of a hand-written algorithm on the task's own loss.",
         of="algorithm",

@@ -136,10 +136,9 @@ class Trainer:
     def observe(self) -> None:
         """Test loss and snapshot where the present step is due for them; both at the first and at the last step."""
         step, training = self.state.step, self.run.training
-        edge = step in (0, training.steps)
-        if edge or step % training.test_every == 0:
+        if step in (0, training.steps) or step % training.test_every == 0:
             self.record()
-        if edge or (training.snapshot_every and step % training.snapshot_every == 0):
+        if training.snapshot_at(step):
             self.state.take_snapshot()
 
     def keep(self, stop: StopRequest) -> None:
