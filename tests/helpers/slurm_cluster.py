@@ -133,6 +133,11 @@ def clone(folder: Path) -> Path:
     return copy_workflow(folder)
 
 
+def _hear_interrupts() -> None:
+    """In a child: tests that a shell started in the background ignore SIGINT, and a child would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Night:
     """`snakemake --profile slurm TARGET` in `folder`, in the background, and its output."""
 
@@ -147,6 +152,7 @@ class Night:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     @property

@@ -72,8 +72,8 @@ def test_a_job_fails_once(tmp_path: Path, undisturbed: list[bytes]) -> None:
     folder = clone(tmp_path / "clone")
     main = folder / "src/mesaopt/__main__.py"
     fault = """
-if "extract" in sys.argv and not Path("failed").exists():
-    Path("failed").touch()
+if "extract" in sys.argv and not os.path.exists("failed"):
+    open("failed", "w").close()
     sys.exit("a fault put in by a test")
 """
     main.write_text(main.read_text().replace('\nif __name__ == "__main__":', fault + '\nif __name__ == "__main__":'))
