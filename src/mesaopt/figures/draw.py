@@ -1,5 +1,6 @@
 """A figure's picture from its table: PDF, PNG or SVG. Same table, style and versions, same bytes."""
 
+import dataclasses
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from mesaopt.store.tables import atomic_path, read_table
 
 DRAWERS = {
     "curves": panels.draw_curves,
+    "shades": panels.draw_shades,
     "layers": panels.draw_layers,
     "descent": panels.draw_descent,
     "matrix": matrices.draw_matrix,
@@ -74,12 +76,27 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
         width_ratios=list(wanted.width_ratios) or None,
         height_ratios=list(wanted.height_ratios) or None,
     )
+    shared = _shared_ranges(wanted, rows) if wanted.one_scale else {}
     for panel in wanted.drawn(options.probe_split):
+        panel = dataclasses.replace(panel, largest=shared.get(panel.name))
         _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
     if options.small_print:
         text = textwrap.fill(small_print(wanted, record, options), _line_length(options))
         page.supxlabel(text, fontsize=options.font_size - 2, x=0.99, ha="right", color="0.35")
     return page
+
+
+def _shared_ranges(wanted: Figure, rows: pd.DataFrame) -> dict[str, float]:
+    """The largest entry of a row of matrices, by the name of each panel in it."""
+    pictures = rows[rows["panel"].isin([panel.name for panel in wanted.panels if panel.kind == "matrix"])]
+    largest = pictures["value"].abs().groupby(pictures["panel"]).max().to_dict()
+    row_of = {
+        panel.name: [name for name in row if name in largest]
+        for row in wanted.layout
+        for panel in wanted.panels
+        if panel.place in row
+    }
+    return {name: max(largest[other] for other in others) for name, others in row_of.items() if name in largest}
 
 
 def _line_length(options: Style) -> int:
@@ -121,7 +138,7 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
         parts += ["lines: mean, bands: one standard deviation over seeds"] * (options.band and len(seeds) > 1)
     if seeds and any(panel.kind == "matrix" for panel in drawn):
         parts.append(f"weights: seed {seeds[0]}")
-    if any(panel.kind == "layers" for panel in drawn):
+    if any(panel.split for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
     return "  ·  ".join([*parts, _commit(record)])

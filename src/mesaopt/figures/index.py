@@ -6,17 +6,32 @@ project's own.
 
 from collections.abc import Callable
 
-from mesaopt.figures.families import control_tasks, kinds_of_layers, linear_layers, overview
+from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, linear_layers, overview
 from mesaopt.figures.parts import Figure
 
 INDEX: dict[str, Callable[[], Figure]] = {
     "fig1": overview.hypothesis,
     "fig2": linear_layers.one_layer,
     "fig3": linear_layers.deep,
+    "fig4": complete.mesa_dataset,
+    "fig6": complete.softmax,
+    "fig7": complete.models_by_task,
     "fig9": linear_layers.weights_of_deep,
+    "fig10": complete.weights_of_softmax,
     "fig11": control_tasks.contracting,
     "fig12": control_tasks.fixed_teacher,
     "fig13": linear_layers.weights_of_one_layer,
+    "fig14": complete.attention_of_softmax,
+    "fig15": complete.attention_of_hybrid,
+    "fig16": complete.sensitivity_linear,
+    "fig17": complete.tokens_by_model,
+    "fig21": complete.tokens_by_width,
+    "fig22": complete.sensitivity_partial,
+    "fig23": complete.sensitivity_nonlinear,
+    "fig24": complete.softmax_partial,
+    "fig25": complete.softmax_nonlinear,
     "ext/layers": kinds_of_layers.side_by_side,
+    "v2/fig2": complete.tokens_and_features,
+    "v2/fig3": complete.attention_and_weights,
     "v2/fig4": linear_layers.one_layer_and_deep,
 }

@@ -3,6 +3,7 @@
 Curves and their bands are seaborn's. Pictures of matrices are in `matrices`.
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -28,8 +29,32 @@ def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     """One line per series: mean over seeds, band of one standard deviation."""
     _lines(canvas, panel.axes, rows, _looks(panel, rows), options)
     _finish(canvas, panel.axes, rows)
-    canvas.set_ylim(bottom=0)
+    canvas.set_ylim(bottom=0, top=_top(panel.axes, rows))
     canvas.legend(loc="best", handlelength=2.2)
+
+
+def _top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
+    """The published end of the y axis, where every curve comes below it."""
+    published = axes.y_top if axes is not None else None
+    return published if published and (rows.groupby("series")["y"].min() < published).all() else None
+
+
+def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
+    """One line per series in the shades of the panel's family, light to dark; a series with a line of its own is grey."""
+    names = list(map(str, rows["series"].unique()))
+    looks = {name: panel.look(name) for name in names}
+    shaded = [name for name in names if not looks[name].line]
+    place = {name: index / max(len(shaded) - 1, 1) for index, name in enumerate(shaded)}
+    lines = {
+        name: {"color": style.shade(place[name], lightest=0.32, family=looks[name].family)}
+        if name in place
+        else style.line(dataclasses.replace(looks[name], colour="#7f7f7f"))
+        for name in names
+    }
+    _lines(canvas, panel.axes, rows, lines, options)
+    _finish(canvas, panel.axes, rows)
+    canvas.set_ylim(bottom=0)
+    canvas.legend(loc="best", handlelength=1.8, ncols=1 + (len(names) > 4))
 
 
 def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:

@@ -10,7 +10,7 @@ from mesaopt.errors import InputError, unknown
 from mesaopt.spec.look import Look, short_name
 
 #: a `table` panel is never drawn: its values are in the figure's table, beside those that they are compared with
-Kind = Literal["curves", "layers", "descent", "matrix", "map", "sweep", "schematic", "table"]
+Kind = Literal["curves", "shades", "layers", "descent", "matrix", "map", "sweep", "schematic", "table"]
 Seeds = Literal["all", "first"]
 
 
@@ -26,7 +26,8 @@ class Source:
     `table` names the kind of table (tables.TABLES), from which its file follows. Curves have their values in `y`; where `value`
     names a column, `x` and `y` are its coordinates. Rows are those where every column of `select` has the given value, one of
     several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
-    `family` is that of the lines of a series that is not the run itself; `look` is there once labels are known (`with_looks`).
+    `family` is that of the lines of a series that is not the run itself, `line` the line of one that shares its run's colour;
+    `look` is there once labels are known (`with_looks`).
     """
 
     run: str
@@ -39,6 +40,7 @@ class Source:
     behind: tuple[str, ...] = ()
     algorithm: bool = False
     family: str = ""
+    line: str = ""
     look: Look | None = None
 
     @property
@@ -58,6 +60,7 @@ class Source:
         """Its series named, and its lines known; a run of which nothing is said is called by its short name."""
         own = looks.get(self.run, Look(short_name(self.run)))
         look = dataclasses.replace(own, family=self.family, colour="", line="") if self.family else own
+        look = dataclasses.replace(look, line=self.line) if self.line else look
         return dataclasses.replace(self, series=self.series.replace("{label}", own.label), look=look)
 
     def columns(self, series: str) -> dict[str, str] | None:
@@ -94,12 +97,15 @@ def run_folder(run: str) -> str:
 
 @dataclass(frozen=True)
 class Axes:
-    """Labels with units. `x_range` is the published one: it holds where the data reach that far."""
+    """Labels with units. `x_range` is the published one: it holds where the data reach that far; `y_top` is the end of the
+    published range from 0: it holds where every curve comes below it.
+    """
 
     x_label: str
     y_label: str
     x_range: tuple[int, int] | None = None
     log: bool = False
+    y_top: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,8 @@ class Panel:
     letter: str = ""
     slot: str = ""
     split: str = ""
+    #: of a matrix: the end of its colours' range, if not its own largest entry
+    largest: float | None = None
 
     @property
     def place(self) -> str:
@@ -145,7 +153,10 @@ Layout = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels and where they stand; `aspect` is height over width."""
+    """Panels and where they stand; `aspect` is height over width.
+
+    With `one_scale` the matrices of a row share their colours' range.
+    """
 
     title: str
     panels: tuple[Panel, ...]
@@ -153,6 +164,7 @@ class Figure:
     aspect: float
     height_ratios: tuple[float, ...] = ()
     width_ratios: tuple[float, ...] = ()
+    one_scale: bool = False
 
     def drawn(self, split: str) -> tuple[Panel, ...]:
         """The panels on the page when probes of `split` are wanted; the table holds the others as well."""

@@ -37,7 +37,7 @@ def weights_of_deep() -> Figure:
         for layer, name, head in product((1, 2, 4), ("QK", "OV"), (1, 2, 3, 4))
     ]
     beside = controls.structure("linear/lsa-d6", "first")
-    return Figure("Weight products of LSA-6: layers 1, 2 and 4", (*panels, *beside), grid(panels, 4), 1.36)
+    return Figure("Weight products of LSA-6: layers 1, 2 and 4", (*panels, *beside), grid(panels, 4), 1.36, one_scale=True)
 
 
 def weights_of_one_layer() -> Figure:
