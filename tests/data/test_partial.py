@@ -3,11 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 
 from mesaopt.data.files import read_sequences, write_sequences
 from mesaopt.data.random import generator
-from mesaopt.data.sequences import generate
+from mesaopt.data.sequences import generate, inputs_targets
+from mesaopt.models.objectives.squared_error import total_loss
 from mesaopt.spec.run import Task
 from mesaopt.store.tables import read_table
 
@@ -18,6 +20,10 @@ def test_the_loss_of_predicting_zero() -> None:
     """E||C h||^2 / 2 = 5 * 15 * 0.25 / 3 / 2 at t = 1, and at every t, because W is orthogonal."""
     zero = generate(TASK, 20000, generator(1, "train", 0)).observations.square().sum(-1).mean(0) / 2
     assert zero.shape == (51,) and torch.allclose(zero, torch.tensor(3.125), rtol=0.03)
+    _, targets = inputs_targets(generate(TASK, 4000, generator(1, "train", 1)).observations[None])
+    assert targets.shape == (1, 4000, 50, 5)
+    # in the units of every loss: half the squared error summed over channels, mean over sequences and positions
+    assert total_loss(torch.zeros_like(targets), targets).item() / (4000 * 50) == pytest.approx(3.125, rel=0.02)
 
 
 def test_observations_are_the_states_through_c_with_one_draw_of_noise() -> None:

@@ -1,7 +1,7 @@
 """Evaluation and probing sequences as Parquet files, with the systems that produced them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,8 @@ Path = str | os.PathLike[str]
 def write_sequences(task: Task, seed: int, counts: Mapping[str, int], sequences_path: Path, systems_path: Path) -> None:
     """Draw `counts[split]` sequences for every split and write the tables `sequences` and `systems`.
 
-    Every split has a stream of its own, so its size changes no other. The one matrix of `fixed_teacher` is written once, as
-    that of sequence 0. Raises `InputError` for an unknown split, an empty one, or a disk that refuses.
+    Every split has a stream of its own, so its size changes no other. A matrix that all sequences share is written once per
+    split, as that of sequence 0. Raises `InputError` for an unknown split, an empty one, or a disk that refuses.
     """
     sequences, systems = [], []
     for split, count in counts.items():
@@ -35,7 +35,7 @@ def write_sequences(task: Task, seed: int, counts: Mapping[str, int], sequences_
             raise InputError(f"split {split} needs at least 1 sequence, not {count}")
         drawn = generate(task, count, generator(seed, split))
         sequences.append(_sequence_rows(split, drawn))
-        systems.append(_system_rows(split, drawn, 1 if generator_of(task).shared else count))
+        systems.append(_system_rows(split, drawn, generator_of(task).shared))
     if not sequences:
         raise InputError(f"no split to draw: at least one of {', '.join(SPLITS)}")
     write_table(pd.concat(sequences, ignore_index=True), "sequences", sequences_path)
@@ -54,9 +54,10 @@ def _sequence_rows(split: str, drawn: Sequences) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(split=split)
 
 
-def _system_rows(split: str, drawn: Sequences, count: int) -> pd.DataFrame:
+def _system_rows(split: str, drawn: Sequences, shared: Container[str]) -> pd.DataFrame:
     frames = []
     for name, matrices in drawn.systems.items():
+        count = 1 if name in shared else len(matrices)
         sequence, row, col = _index(count, *matrices.shape[1:])
         columns = {"sequence": sequence, "row": row, "col": col, "value": matrices[:count].numpy().ravel()}
         frames.append(pd.DataFrame(columns).assign(split=split, matrix=name))

@@ -34,8 +34,8 @@ def tokenise(inputs: Float[Tensor, "*batch time n_obs"], kind: str) -> Float[Ten
 def concatenated(inputs: Float[Tensor, "*batch time n_obs"], k: int) -> Float[Tensor, "*batch time state"]:
     """z_t = (s_t, s_{t-1}, ..., s_{t-k+1}), zero before the sequence begins: a state estimate under partial observability.
 
-    Raises `InputError` unless k >= 1.
+    Raises `InputError` unless 1 <= k <= T.
     """
-    if k < 1:
-        raise InputError(f"the number of concatenated observations must be at least 1, not {k}")
+    if not 1 <= k <= inputs.shape[-2]:
+        raise InputError(f"concatenated observations: their number must lie in 1..{inputs.shape[-2]}, the context, not be {k}")
     return torch.cat([delayed(inputs, by) for by in range(k)], dim=-1)

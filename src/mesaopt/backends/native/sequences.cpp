@@ -1,4 +1,4 @@
-// Training batches: random words, standard normal numbers, Haar-random orthogonal matrices, states; single precision.
+// Training batches: random words, standard normal numbers, Haar-random orthogonal matrices, states, observations; single precision.
 //
 // As in kernel.cpp one vector lane is one sequence, and LANES of them are worked off at a time. Arrays come in and go out as they
 // lie in the PyTorch code, row-major; `count` sequences fill the first lanes of a group, the other lanes hold zeros. N, the size of
@@ -203,11 +203,55 @@ extern "C" bool mesaopt_orthogonal(int batch, float* matrices) {
     return a;
 }
 
-// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound];
-// W (batch, N, N). Of a group of sequences that begins at b, noise(to, b, count) writes the noise (time, N) to where s_2, ... shall
-// be. False where there is no memory.
+// e^x for x <= 0 to about one unit in the last place; 0 below the normal range.
+static inline V exponential(V x) {
+    const V magic = fill(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
+    const V shifted = x * 1.44269504f + magic, n = shifted - magic;
+    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.f;
+    const I power = ((I)shifted - (I)magic + 127) << 23;
+    return x < fill(-87.f) ? V{} : p * (V)power;
+}
+
+// gelu by its approximation with tanh: x / (1 + e^-z), z = 2 sqrt(2 / pi) (x + 0.044715 x^3), with an exponential that is never
+// large.
+static inline V gelu(V x) {
+    const V z = x * (1.595769122f + 0.0713548163f * x * x), e = exponential(z < V{} ? z : -z);
+    return x * (z < V{} ? e : fill(1.f)) / (1.f + e);
+}
+
+// What K hidden units add to the output; `units` (K, 2, N) are their weights from the input and those to the output.
+template <int K>
+static inline void add_units(const float* units, const V* x, V* out) {
+    V hidden[K] = {};
+    for (int i = 0; i < N; i++) for (int k = 0; k < K; k++) hidden[k] += units[2 * N * k + i] * x[i];
+    for (int k = 0; k < K; k++) hidden[k] = gelu(hidden[k]);
+    for (int i = 0; i < N; i++) for (int k = 0; k < K; k++) out[i] += units[2 * N * k + N + i] * hidden[k];
+}
+
+// f(x) = MLP(x) / ||MLP(x)|| of `hidden` units.
+static inline void normalised_mlp(int hidden, const float* units, const V* x, V* f) {
+    constexpr int AT_ONCE = 8;  // so that no sum waits for the one before it
+    V out[N] = {}, square = {};
+    int k = 0;
+    for (; k + AT_ONCE <= hidden; k += AT_ONCE) add_units<AT_ONCE>(units + 2 * N * k, x, out);
+    for (; k < hidden; k++) add_units<1>(units + 2 * N * k, x, out);
+    for (int i = 0; i < N; i++) square += out[i] * out[i];
+    const V inverse = 1.f / square_root(square < fill(0x1p-126f) ? fill(0x1p-126f) : square);
+    for (int i = 0; i < N; i++) f[i] = out[i] * inverse;
+}
+
+// states (batch, time + 1, N) with s_1 = first (N, batch) and s_{t+1} = W f(s_t) + scale noise_t, clipped to [-bound, bound];
+// W (batch, N, N). f is the normalised MLP of `hidden` units, or the identity where there are none. Of a group of sequences that
+// begins at b, noise(to, b, count) writes the noise (time, N) to where s_2, ... shall be. False where there is no memory.
 template <typename Noise>
-static bool roll_out(int batch, int time, float scale, float bound, const float* w, const float* first, float* states, Noise noise) {
+static bool roll_out(int batch, int time, float scale, float bound, int hidden, const float* units, const float* w,
+                     const float* first, float* states, Noise noise) {
     const int length = (time + 1) * N;
     V* rows = vectors(length + N * N);
     V (*W)[N] = (V (*)[N])(rows + length);  // transposed
@@ -220,10 +264,12 @@ static bool roll_out(int batch, int time, float scale, float bound, const float*
         noise(rows + N, b, count);
         V* s = rows;
         for (int t = 0; t < time; t++, s += N) {
-            V next[N];  // in registers for small N, so that a step loads each entry of W once
+            V next[N], features[N];  // next: in registers for small N, so that a step loads each entry of W once
+            if (hidden) normalised_mlp(hidden, units, s, features);
+            const V* from = hidden ? features : s;
             for (int i = 0; i < N; i++) next[i] = scale * s[N + i];
             for (int j = 0; j < N; j++) {
-                const V x = s[j];
+                const V x = from[j];
                 for (int i = 0; i < N; i++) next[i] += W[j][i] * x;
             }
             for (int i = 0; i < N; i++) {
@@ -238,30 +284,31 @@ static bool roll_out(int batch, int time, float scale, float bound, const float*
 }
 
 // With given noise (time, N, batch).
-extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, const float* w, const float* first,
-                                 const float* noise, float* states) {
-    return roll_out(batch, time, scale, bound, w, first, states, [=](V* to, int b, int count) {
+extern "C" bool mesaopt_roll_out(int batch, int time, float scale, float bound, int hidden, const float* units, const float* w,
+                                 const float* first, const float* noise, float* states) {
+    return roll_out(batch, time, scale, bound, hidden, units, w, first, states, [=](V* to, int b, int count) {
         for (int i = 0; i < time * N; i++) to[i] = load(noise + (int64_t)i * batch + b, count);
     });
 }
 
-// From s_1 uniform in (-1, 1) and with noise that is never all in memory: the numbers that `mesaopt_words` and `mesaopt_normal`
+// From s_1 uniform in (-start, start) and with noise that is never all in memory: the numbers that `mesaopt_words` and `mesaopt_normal`
 // would make one after the other, of which a group of sequences has LANES of every `batch`. `batch` and time N are even.
-extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float bound, const float* w, uint64_t high, uint64_t low,
-                                    uint64_t increment_high, uint64_t increment_low, float* states) {
+extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float bound, float start, int hidden, const float* units,
+                                    const float* w, uint64_t high, uint64_t low, uint64_t increment_high, uint64_t increment_low,
+                                    float* states) {
     constexpr int WORDS = LANES / 2;  // each holds two numbers
     float* first = (float*)std::malloc((int64_t)N * batch * sizeof(float));
     if (!first) return false;
     mesaopt_words(high, low, increment_high, increment_low, (int64_t)N * batch / 2, (uint64_t*)first);
     for (int i = 0; i < N * batch; i += LANES) {
         const int count = min(LANES, N * batch - i);
-        store(2.f * uniform((uint32_t*)first + i, count) - 1.f, first + i, count);
+        store(2.f * start * uniform((uint32_t*)first + i, count) - start, first + i, count);
     }
     const State increment = wide(increment_high, increment_low);
     const int64_t rows = (int64_t)time * N / 2;
     const Jump one(increment, 1), row(increment, batch / 2), half(increment, rows * (batch / 2));
     State state = Jump(increment, (int64_t)N * batch / 2)(wide(high, low));
-    const bool done = roll_out(batch, time, scale, bound, w, first, states, [&](V* to, int, int) {
+    const bool done = roll_out(batch, time, scale, bound, hidden, units, w, first, states, [&](V* to, int, int) {
         uint64_t* words = (uint64_t*)to;
         State radius[WORDS], angle[WORDS];
         for (int i = 0; i < WORDS; i++) angle[i] = half(radius[i] = state = one(state));
@@ -275,4 +322,25 @@ extern "C" bool mesaopt_draw_states(int batch, int time, float scale, float boun
     });
     std::free(first);
     return done;
+}
+
+// observations (batch, length, n_obs) = C s_t + scale noise_t, in place of the noise; C (batch, n_obs, N), states (batch, length, N).
+// False where there is no memory.
+extern "C" bool mesaopt_observe(int batch, int length, int n_obs, float scale, const float* c, const float* states, float* noise) {
+    V *C = vectors((n_obs + length) * N + length * n_obs), *s = C + n_obs * N, *out = s + length * N;
+    for (int b = 0; C && b < batch; b += LANES) {
+        const int count = min(LANES, batch - b);
+        float* observed = noise + (int64_t)b * length * n_obs;
+        gather(c + (int64_t)b * n_obs * N, count, n_obs * N, C);
+        gather(states + (int64_t)b * length * N, count, length * N, s);
+        gather(observed, count, length * n_obs, out);
+        for (int t = 0; t < length; t++) for (int i = 0; i < n_obs; i++) {
+            V sum = {};
+            for (int j = 0; j < N; j++) sum += C[i * N + j] * s[t * N + j];
+            out[t * n_obs + i] = sum + scale * out[t * n_obs + i];
+        }
+        scatter(out, count, length * n_obs, observed);
+    }
+    std::free(C);
+    return C;
 }

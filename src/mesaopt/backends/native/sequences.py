@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.backends.native.build import library
+from mesaopt.data.mlp import Mlp
 from mesaopt.data.sampler import Sampler
 
 SOURCE = "sequences.cpp"
@@ -17,8 +18,8 @@ SOURCE = "sequences.cpp"
 def sequences_library(n_state: int) -> ctypes.CDLL:
     """The code for systems of this size, compiled on first use; raises `BuildError`."""
     native = library(SOURCE, (f"-DN={n_state}",))
-    for function in (native.mesaopt_orthogonal, native.mesaopt_roll_out, native.mesaopt_draw_states):
-        function.restype = ctypes.c_bool
+    for name in ("orthogonal", "roll_out", "draw_states", "observe"):
+        getattr(native, f"mesaopt_{name}").restype = ctypes.c_bool
     return native
 
 
@@ -69,16 +70,18 @@ class NativeSampler(Sampler):
         time: int,
         scale: float,
         bound: float,
+        start: float = 1.0,
+        mlp: Mlp | None = None,
     ) -> Float[Tensor, "n time_plus_1 size"]:
-        """`roll_out` from U(-1, 1) with standard normal noise; it takes little memory where n and time * size are even."""
+        """`roll_out` from U(-start, start) with standard normal noise; little memory where n and time * size are even."""
         n, size, _ = w.shape
         assert size == self.n_state
         state = _state(rng)
         if state is None or n % 2 or time * size % 2:
-            return super().states(rng, w, time, scale, bound)
+            return super().states(rng, w, time, scale, bound, start, mlp)
         w, states = w.contiguous(), torch.empty(n, time + 1, size)
-        factors = ctypes.c_float(scale), ctypes.c_float(bound)
-        if not self.native.mesaopt_draw_states(n, time, *factors, _pointer(w), *state, _pointer(states)):
+        factors, units = _floats(scale, bound, start), _units(mlp)
+        if not self.native.mesaopt_draw_states(n, time, *factors, *_sized(units), _pointer(w), *state, _pointer(states)):
             raise MemoryError
         _advance(rng, n * (time + 1) * size // 2)
         return states
@@ -90,17 +93,48 @@ class NativeSampler(Sampler):
         noise: Float[Tensor, "time size n"],
         scale: float,
         bound: float,
+        mlp: Mlp | None = None,
     ) -> Float[Tensor, "n time_plus_1 size"]:
-        """All states of s_{t+1} = W s_t + scale noise_t, clipped to [-bound, bound]."""
+        """All states of s_{t+1} = W f(s_t) + scale noise_t, clipped to [-bound, bound]; f as in `Sampler.roll_out`."""
         time, size, n = noise.shape
         assert size == self.n_state
         w, first, noise = w.contiguous(), first.contiguous(), noise.contiguous()
         states = torch.empty(n, time + 1, size)
-        factors = ctypes.c_float(scale), ctypes.c_float(bound)
+        factors, units = _floats(scale, bound), _units(mlp)
         arrays = (_pointer(x) for x in (w, first, noise, states))
-        if not self.native.mesaopt_roll_out(n, time, *factors, *arrays):
+        if not self.native.mesaopt_roll_out(n, time, *factors, *_sized(units), *arrays):
             raise MemoryError
         return states
+
+    def observe(
+        self,
+        c: Float[Tensor, "n n_obs size"],
+        states: Float[Tensor, "n time_plus_1 size"],
+        noise: Float[Tensor, "n time_plus_1 n_obs"],
+        scale: float,
+    ) -> Float[Tensor, "n time_plus_1 n_obs"]:
+        """C s_t + scale noise_t, in place of contiguous noise."""
+        n, length, n_obs = noise.shape
+        assert states.shape[-1] == self.n_state
+        c, states, observed = c.contiguous(), states.contiguous(), noise.contiguous()
+        arrays = (_pointer(x) for x in (c, states, observed))
+        if not self.native.mesaopt_observe(n, length, n_obs, *_floats(scale), *arrays):
+            raise MemoryError
+        return observed
+
+
+def _floats(*numbers: float) -> tuple[ctypes.c_float, ...]:
+    return tuple(ctypes.c_float(number) for number in numbers)
+
+
+def _units(mlp: Mlp | None) -> Float[Tensor, "hidden two_size"]:
+    """Of each hidden unit the weights from the input and those to the output; no units without an MLP."""
+    return torch.empty(0, 0) if mlp is None else torch.cat((mlp.a.T, mlp.b), dim=1).contiguous()
+
+
+def _sized(units: Float[Tensor, "hidden two_size"]) -> tuple[int, ctypes.c_void_p]:
+    """Number and place of hidden units, which must be kept as long as they are read."""
+    return len(units), _pointer(units)
 
 
 def _advance(rng: np.random.Generator, words: int) -> None:

@@ -21,4 +21,4 @@ def draw(task: Task, n: int, rng: np.random.Generator, sampler: Sampler) -> Sequ
     return fully_observed(task, teacher(rng, n, task.n_state, sampler), rng, sampler, BOUND)
 
 
-GENERATOR = Generator(draw, shared=True)
+GENERATOR = Generator(draw, shared=("W",))

@@ -4,7 +4,7 @@ observed systems): s_t = C h_t + o_t with C of entries 0.5 N(0, 1), drawn anew f
 
 import numpy as np
 
-from mesaopt.data.sampler import STATE_NOISE, Generator, Sampler, Sequences, orthogonal
+from mesaopt.data.sampler import Generator, Sampler, Sequences, orthogonal, state_noise
 from mesaopt.spec.run import Task
 
 BOUND = 10.0
@@ -15,13 +15,12 @@ SCALE = 0.5
 
 def draw(task: Task, n: int, rng: np.random.Generator, sampler: Sampler) -> Sequences:
     """n sequences, each of a system of its own. An element has one draw of noise, as input and as target."""
-    state_noise = STATE_NOISE if task.state_noise is None else task.state_noise
     obs_noise = OBS_NOISE if task.obs_noise is None else task.obs_noise
     w = orthogonal(rng, n, task.n_state, sampler)
     c = sampler.normal(rng, n, task.n_obs, task.n_state).mul_(SCALE)
-    states = sampler.states(rng, w, task.context_length, state_noise, BOUND)
+    states = sampler.states(rng, w, task.context_length, state_noise(task), BOUND)
     noise = sampler.normal(rng, n, task.context_length + 1, task.n_obs)
-    return Sequences((states @ c.mT).add_(noise, alpha=obs_noise), {"W": w, "C": c})
+    return Sequences(sampler.observe(c, states, noise, obs_noise), {"W": w, "C": c})
 
 
 GENERATOR = Generator(draw)
