@@ -4,31 +4,37 @@ import math
 import platform
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_models import lsa, run
+from native_reference import (
+    MESA_TOLERANCE,
+    TOLERANCE,
+    batch,
+    check_against_float64,
+    gradient_errors,
+    reference,
+    relative_error,
+)
 
 from mesaopt.backends.native import build
 from mesaopt.backends.native import sequences as native_sequences
-from mesaopt.backends.native.backend import KINDS, NativeBackend, available
+from mesaopt.backends.native.backend import KINDS, NORMALISE, NativeBackend, available
 from mesaopt.backends.native.merged import merges, products
 from mesaopt.backends.protocol import Backend
 from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.sampler import PLAIN
-from mesaopt.data.sequences import generate, inputs_targets, training_batch
+from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.models.transformer import Transformer, initialise
+from mesaopt.models.transformer import initialise
 from mesaopt.spec.run import Model, Task
 
 LAYERS = tuple(KINDS)
 
 pytestmark = pytest.mark.usefixtures("kernels")
-#: norm-relative errors against float64
-TOLERANCE, MESA_TOLERANCE = 1e-6, 1e-5
 #: (time, d_head, d_model, n_obs): what is compiled in the ordinary tests; 67 is longer than one inner block of the kernel, and
 #: heads of 11 in a model of 8 are merged where all layers are linear
 CONSTRUCTED = ((1, 1, 4, 1), (50, 20, 40, 10), (13, 11, 8, 2))
@@ -52,71 +58,6 @@ def models(draw, shapes=None):
         "d_pe": draw(st.integers(0, 6)) if raw else 0,
     }
     return model, n_obs, time, draw(st.integers(1, 19))
-
-
-def batch(model: Model, n_obs: int, time: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and targets of the linear task."""
-    task = Task(name="linear", n_state=n_obs, n_obs=n_obs, context_length=time)
-    inputs, targets = inputs_targets(generate(task, size, np.random.default_rng(time + size)).observations)
-    return tokenise(inputs, model.tokens)[None], targets[None].contiguous()
-
-
-def reference(weights: Transformer, data: tuple) -> tuple[torch.Tensor, Transformer]:
-    """Loss and gradients by automatic differentiation in float64."""
-    double = Transformer(weights.model, weights.n_obs).double()
-    double.load_state_dict(weights.state_dict())
-    return gradients(double, *data), double
-
-
-def gradients(model: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    loss = (model(tokens.double()) - targets.double()).square().sum() / (2 * tokens.shape[1] * tokens.shape[2])
-    loss.backward()
-    return loss.detach()
-
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found.double() - expected).norm() / expected.norm()) if expected.norm() > 0 else float(found.norm())
-
-
-def gradient_errors(backend: Backend, weights: Transformer, data: tuple, double: Transformer) -> dict[str, float]:
-    backend.loss_and_gradients(weights, *data)
-    pairs = zip(weights.named_parameters(), double.parameters(), strict=True)
-    return {name: relative_error(found.grad, parameter.grad) for (name, found), parameter in pairs}
-
-
-def clip_is_ambiguous(weights: Transformer, data: tuple) -> bool:
-    """Whether rounding decides if some channel is clipped, as for one that enters a layer at the clip and hardly moves there.
-
-    Then the gradient depends on a slight change of one layer's clip against the next one's.
-    """
-
-    def shifted(shift: float) -> Transformer:
-        double = Transformer(weights.model, weights.n_obs).double()
-        double.load_state_dict(weights.state_dict())
-        for index, layer in enumerate(double.layers):
-            layer.clip *= 1 + shift * (-1) ** index
-        gradients(double, *data)
-        return double
-
-    pairs = zip(shifted(-5e-7).parameters(), shifted(5e-7).parameters(), strict=True)
-    return max(relative_error(low.grad, high.grad) for low, high in pairs) > 1e-5
-
-
-def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> None:
-    """Where the gradient cancels so much that PyTorch in float32 misses the tolerance too, ten times its error is allowed."""
-    model = Model(**settings)
-    weights = initialise(model, n_obs, [time])
-    data = batch(model, n_obs, time, size)
-    if model.clip is not None:
-        assume(not clip_is_ambiguous(weights, data))
-    expected, double = reference(weights, data)
-    losses = NativeBackend().loss(weights, *data)
-    assert relative_error(losses[0], expected) < TOLERANCE
-    allowed = 10 * max(gradient_errors(TorchBackend(), weights, data, double).values())
-    allowed = max(allowed, MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE)
-    errors = gradient_errors(NativeBackend(), weights, data, double)
-    assert {name: error for name, error in errors.items() if error > allowed} == {}
-    assert torch.equal(NativeBackend().loss_and_gradients(weights, *data), losses)
 
 
 PAPER_MODELS = {
@@ -183,14 +124,15 @@ def test_training_follows_pytorch(layer):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the targets are named as on x86-64")
+@pytest.mark.parametrize("changes", [{}, {"d_mlp": 67, "normalise": "qk"}], ids=["attention", "mlp"])
 @pytest.mark.parametrize(("target", "needs"), [("x86-64", "sse2"), ("x86-64-v3", "avx2"), ("x86-64-v4", "avx512vl")])
-def test_every_instruction_set_of_this_processor(target, needs, monkeypatch):
+def test_every_instruction_set_of_this_processor(target, needs, changes, monkeypatch):
     if needs not in Path("/proc/cpuinfo").read_text().split():
         pytest.skip(f"this processor has no {needs}")
     monkeypatch.setitem(build.TARGET_FLAGS, "x86_64", (f"-march={target}",))
     for module in (build, native_sequences):
         monkeypatch.setattr(module, "library", build.library.__wrapped__)  # which keeps those of the other tests
-    model = Model(layers=LAYERS, tokens="raw", d_model=11, n_heads=2, d_head=7, init_std=0.05, d_pe=4)
+    model = Model(layers=LAYERS, tokens="raw", d_model=11, n_heads=2, d_head=7, init_std=0.05, d_pe=4, **changes)
     weights, data = initialise(model, 5, [1]), batch(model, 5, 13, 19)
     errors = gradient_errors(NativeBackend(), weights, data, reference(weights, data)[1])
     assert max(errors.values()) < MESA_TOLERANCE, errors
@@ -232,9 +174,10 @@ def test_nan_and_infinity_come_through(bad, layer):
     assert NativeBackend().loss(clipped, *batch(clipped.model, 10, 50, 9)).isnan().all()
 
 
-def test_unsupported_models_and_tensors_are_refused():
-    assert "MLP" in (available(run(lsa(d_mlp=8))) or "")
-    assert "normalisation" in (available(run(lsa(normalise="qk"))) or "")
+def test_unsupported_models_and_tensors_are_refused(monkeypatch):
+    assert available(run(lsa(d_head=3, normalise="qv"))) is None
+    monkeypatch.delitem(NORMALISE, "qv")
+    assert available(run(lsa(d_head=3, normalise="qv"))) == "the native kernel has no normalisation qv"
     weights = initialise(lsa(), 10, [1])
     tokens, targets = batch(weights.model, 10, 50, 2)
     with pytest.raises(InputError, match="float32"):
@@ -254,6 +197,8 @@ def test_unsupported_models_and_tensors_are_refused():
         ({"d_head": 40, "layers": ("linear", "softmax")}, False),
         ({"d_head": 40, "layers": ("mesa",)}, False),
         ({"d_head": 40, "tokens": "raw", "d_pe": 40}, False),
+        ({"d_head": 40, "normalise": "qk"}, False),
+        ({"d_head": 40, "d_mlp": 9}, True),
     ],
 )
 def test_heads_are_merged_where_that_is_less_work(changes, expected):

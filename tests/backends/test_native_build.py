@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -136,7 +137,14 @@ def test_every_step_of_keeping_reaches_the_disk_before_the_next(monkeypatch, tmp
     assert steps == [*library_steps, ("sync", new_digest), ("name", digest), ("sync", tmp_path)]
 
 
-def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
+def test_every_header_is_named():
+    """The key and the fingerprint of the code follow those that are."""
+    sources = [*build.FOLDER.glob("*.cpp"), *build.FOLDER.glob("*.h")]
+    included = {name for source in sources for name in re.findall(r'^#include "(.+)"', source.read_text(), re.MULTILINE)}
+    assert included == set(build.HEADERS) == {path.name for path in build.FOLDER.glob("*.h")}
+
+
+def test_key_follows_source_headers_flags_and_compiler(monkeypatch, tmp_path):
     source = tmp_path / "kernel.cpp"
     source.write_text("one")
     command = [*build.compiler(), "-O3", str(source)]
@@ -145,7 +153,11 @@ def test_key_follows_source_flags_and_compiler(monkeypatch, tmp_path):
     keys.append(build._key(command))
     source.write_text("another")
     keys.append(build._key(command))
-    assert len(set(keys)) == 4
+    shutil.copytree(build.FOLDER, tmp_path / "native")
+    monkeypatch.setattr(build, "FOLDER", tmp_path / "native")
+    (build.FOLDER / "mlp.h").write_text("another")
+    keys.append(build._key(command))
+    assert len(set(keys)) == 5
 
 
 #: a compiler for another processor: Debian's package g++-aarch64-linux-gnu, which .ci/run installs
@@ -158,9 +170,10 @@ ABROAD = "aarch64-linux-gnu-g++"
     [
         ("kernel.cpp", build.Shape(7, 3, 8, 2, raw=True).definitions()),
         ("kernel.cpp", build.Shape(7, 8, 8, 2, raw=False, merged=True).definitions()),
+        ("kernel.cpp", build.Shape(7, 3, 8, 2, raw=False, d_mlp=67, normalise=0b101).definitions()),
         ("sequences.cpp", ("-DN=3",)),
     ],
-    ids=["heads", "merged", "sequences"],
+    ids=["heads", "merged", "mlp", "sequences"],
 )
 @pytest.mark.parametrize("target", ["-march=x86-64", "-march=x86-64-v3", "-march=x86-64-v4", ABROAD])
 def test_compiles_for_every_instruction_set(target, source, sizes, tmp_path):

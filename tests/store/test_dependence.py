@@ -55,6 +55,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "the sequences of contracting": (append("data/tasks/contracting.py", "x = 1\n"), {"contracting"}),
     "the optimiser": (append("training/optimizer.py", "x = 1\n"), set(RUNS)),
     "the kernel": (append("backends/native/kernel.cpp", "int x = 1;\n"), set(RUNS)),
+    "a header of the kernel": (append("backends/native/mlp.h", "int x = 1;\n"), set(RUNS)),
 }
 
 
@@ -86,7 +87,7 @@ def stripped(folder: Path, modules: set[str]) -> Path:
             continue
         parts = path.relative_to(SOURCES).with_suffix("").parts
         name = ".".join(["mesaopt", *parts]).removesuffix(".__init__")
-        wanted = name in modules or parts[0] in WITHOUT_NUMBERS or name == "mesaopt" or path.suffix == ".cpp"
+        wanted = name in modules or parts[0] in WITHOUT_NUMBERS or name == "mesaopt" or path.suffix in (".cpp", ".h")
         if wanted:
             target = folder / "mesaopt" / path.relative_to(SOURCES)
             target.parent.mkdir(parents=True, exist_ok=True)

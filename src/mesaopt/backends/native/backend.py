@@ -1,4 +1,4 @@
-"""Loss and gradients by the native kernel, for every model made of attention layers alone."""
+"""Loss and gradients by the native kernel, for every model whose layers it has equations for."""
 
 import ctypes
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from mesaopt.spec.run import Model, Run, Task
 OBJECTIVE = "squared_error"
 #: the kinds of layers that the kernel has equations for, as it calls them itself, and the name of the number that each head has
 KINDS = {"linear": None, "softmax": None, "mesa": "lam"}
+#: what has norm 1 by a model's `normalise`: bit 0 the queries, bit 1 the keys, bit 2 the values
+NORMALISE = {"none": 0b000, "qk": 0b011, "qv": 0b101}
 
 
 def unsupported(model: Model) -> str | None:
@@ -28,10 +30,8 @@ def unsupported(model: Model) -> str | None:
     for kind in model.layers:
         if kind not in KINDS:
             return f"the native kernel has no {kind} layer"
-    if model.d_mlp > 0:
-        return "the native kernel has no MLP"
-    if model.normalise != "none":
-        return "the native kernel has no normalisation of queries and keys"
+    if model.normalise not in NORMALISE:
+        return f"the native kernel has no normalisation {model.normalise}"
     return None
 
 
@@ -83,7 +83,7 @@ class NativeBackend:
         if d_position is not None:
             _position_gradients(model, d_position)
         if merged:
-            for layer, (d_qk, _, _, d_ov, _) in zip(model.blocks(), rooms, strict=True):
+            for layer, (d_qk, _, _, d_ov, *_) in zip(model.blocks(), rooms, strict=True):
                 set_gradients(layer, cast(Tensor, d_qk), cast(Tensor, d_ov))
         return losses
 
@@ -91,24 +91,34 @@ class NativeBackend:
 def _shape(model: Model, n_obs: int, time: int) -> Shape:
     merged = merges(model, time)
     d_head = model.d_model if merged else model.d_head
-    return Shape(time=time, d_head=d_head, d_model=model.d_model, n_obs=n_obs, raw=model.tokens == "raw", merged=merged)
+    return Shape(
+        time=time,
+        d_head=d_head,
+        d_model=model.d_model,
+        n_obs=n_obs,
+        raw=model.tokens == "raw",
+        merged=merged,
+        d_mlp=model.d_mlp,
+        normalise=NORMALISE[model.normalise],
+    )
 
 
 def _matrices(layer: Block, merged: bool) -> list[Tensor | None]:
     """Of one layer, in the kernel's order."""
+    mlp = [layer.W_1, layer.W_2] if layer.has_mlp else [None, None]
     if merged:
         qk, ov = products(layer)
-        return [qk, None, None, ov, None]
-    return [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, *([getattr(layer, name) for name in layer.own] or [None])]
+        return [qk, None, None, ov, None, *mlp]
+    return [layer.W_Q, layer.W_K, layer.W_V, layer.W_O, *([getattr(layer, name) for name in layer.own] or [None]), *mlp]
 
 
 def _parameters(model: Transformer, merged: bool) -> list[Tensor | None]:
     """Of all layers; a head's own number as PyTorch uses it, with the floor that gradients pass through."""
     found: list[Tensor | None] = []
     for layer in model.blocks():
-        *matrices, own = _matrices(layer, merged)
+        *matrices, own, w_1, w_2 = _matrices(layer, merged)
         floor = next((parameter.floor for parameter in layer.own.values()), None)
-        found += [*matrices, own if own is None or floor is None else own.clamp(min=floor)]
+        found += [*matrices, own if own is None or floor is None else own.clamp(min=floor), w_1, w_2]
     return found
 
 
@@ -116,7 +126,8 @@ def _room(layer: Block, merged: bool) -> list[Tensor | None]:
     """Where the gradients of `_matrices` go."""
     if merged:
         size = (*layer.W_O.shape[:2], layer.W_O.shape[2], layer.W_O.shape[2])
-        return [torch.empty(size), None, None, torch.empty(size), None]
+        mlp = [layer.W_1.grad, layer.W_2.grad] if layer.has_mlp else [None, None]
+        return [torch.empty(size), None, None, torch.empty(size), None, *mlp]
     return [None if p is None else p.grad for p in _matrices(layer, merged)]
 
 

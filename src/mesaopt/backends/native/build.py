@@ -25,6 +25,8 @@ from mesaopt.process.home import cache_folder
 
 FOLDER = Path(__file__).parent
 KERNEL = "kernel.cpp"
+#: what C++ files of this folder include
+HEADERS = ("attention.h", "mlp.h", "products.h", "vectors.h")
 COMPILERS = ("g++", "clang++", "c++")
 #: no -ffast-math: NaN and infinity must come through, and `exponential` relies on the order of its additions
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
@@ -41,7 +43,9 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a library is compiled for: context length, d_head, d_model, n_obs, whether tokens are embedded and heads merged."""
+    """What a library is compiled for: context length, d_head, d_model, n_obs, whether tokens are embedded and heads merged, the
+    MLP's hidden units (0: none), and which of queries, keys and values have norm 1 (bits 0, 1 and 2).
+    """
 
     time: int
     d_head: int
@@ -49,11 +53,13 @@ class Shape:
     n_obs: int
     raw: bool
     merged: bool = False
+    d_mlp: int = 0
+    normalise: int = 0
 
     def definitions(self) -> tuple[str, ...]:
         """The sizes as preprocessor definitions."""
         sizes = {"T": self.time, "D": self.d_head, "E": self.d_model, "N": self.n_obs}
-        values = sizes | {"RAW": int(self.raw), "MERGED": int(self.merged)}
+        values = sizes | {"RAW": int(self.raw), "MERGED": int(self.merged), "D_MLP": self.d_mlp, "NORMALISE": self.normalise}
         return tuple(f"-D{name}={value}" for name, value in values.items())
 
 
@@ -137,7 +143,8 @@ def _run(command: list[str]) -> None:
 
 def _key(command: list[str]) -> str:
     *options, source = command
-    parts = (Path(source).read_text(), *options, _version(compiler()), _cpu())
+    files = [Path(source), *(FOLDER / name for name in HEADERS)]
+    parts = (*(file.read_text() for file in files), *options, _version(compiler()), _cpu())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 

@@ -14,13 +14,13 @@ Product = Float[Tensor, "1 heads d_model d_model"]
 
 
 def merges(model: Model, time: int) -> bool:
-    """Whether a model has linear layers alone, and fewer operations with products than with matrices.
+    """Whether a model has linear layers alone, normalises nothing, and has fewer operations with products than with matrices.
 
     Per position and head these are 4 d_model d_head multiply-adds of projections and (time + 1) d_head of attention.
     """
     separate = (4 * model.d_model + time + 1) * model.d_head
     merged = (2 * model.d_model + time + 1) * model.d_model
-    return set(model.layers) == {"linear"} and model.d_pe == 0 and merged < separate
+    return set(model.layers) == {"linear"} and model.d_pe == 0 and model.normalise == "none" and merged < separate
 
 
 def products(layer: Block) -> tuple[Product, Product]:
