@@ -38,8 +38,8 @@ PAPER_MODELS = {
 
 
 def check(weights: Transformer, data: tuple) -> None:
-    """The tolerance of all layers, or thrice the error of PyTorch in float32 where that is more: gradients of queries and keys are
-    sums over layers and heads that cancel.
+    """The tolerance of all layers, or thrice the error of PyTorch in float32 where that is more: gradients of queries and keys
+    are sums over layers and heads that cancel.
     """
     loss, double = reference(weights, data)
     assert relative_error(NativeBackend().loss(weights, *data)[0], loss) < TOLERANCE
