@@ -17,6 +17,8 @@ MODELS = {
     "linear": Model(("linear", "linear"), "constructed", 4 * N, n_heads=2, d_head=5, init_std=0.3, clip=0.9),
     "bare": Model(("linear",), "constructed_bare", 4 * N, n_heads=2, d_head=5, init_std=0.3, clip=4.0),
     "mesa": Model(("mesa",), "constructed", 4 * N, n_heads=2, d_head=5, init_std=0.3, clip=4.0),
+    "softmax": Model(("softmax", "softmax"), "raw", 6, n_heads=2, d_head=4, init_std=0.6, clip=0.6, d_pe=4),
+    "full-mesa": Model(("mesa", "mesa"), "raw", 6, n_heads=2, d_head=4, init_std=0.6, d_pe=4),
     "raw": Model(("softmax", "linear"), "raw", 6, n_heads=2, d_head=4, init_std=0.3, d_pe=4),
 }
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 from stage_files import MODELS, N, run, trained, transformer
 
+from mesaopt.analyses.snapshots import read_snapshots
 from mesaopt.data.sequences import training_batch
 from mesaopt.errors import InputError
 from mesaopt.models.predictors import loss_by_position, model_predictor
 from mesaopt.models.products import ProductModel, average
 from mesaopt.models.weights import load_weights, save_weights
-from mesaopt.stages.interpolate import interpolate_run, read_snapshots
+from mesaopt.stages.interpolate import interpolate_run
 from mesaopt.store.tables import read_table
 from mesaopt.training.run_folder import write_spec
 

@@ -20,7 +20,7 @@ from mesaopt.models.transformer import Transformer
 #: directions whose share of the squared activations is below this are rounding: constructed tokens hold s_t twice
 NEGLIGIBLE = 1e-12
 
-Probes = dict[str, Float[Tensor, "layer time d_model n_obs"]]
+Probes = dict[str, Float[Tensor, "layer time d_model _"]]
 #: what `activations` gives; the last chunk may be smaller
 Streams = Iterable[tuple[slice, Float[Tensor, "layer time _ d_model"]]]
 
@@ -50,8 +50,13 @@ def fit(streams: Streams, sample: Sample) -> Probes:
         moment = moment + x.mT @ _side_by_side(sample, part)
         for name, target in sample.targets.items():
             excluded[name] = excluded[name] + _gram_of(x, ~target.kept[part])
-    moments = moment.tensor_split(len(excluded), dim=-1)
+    moments = moment.split(_widths(sample), dim=-1)
     return {name: solve(gram - excluded[name], one) for name, one in zip(excluded, moments, strict=True)}
+
+
+def _widths(sample: Sample) -> list[int]:
+    """Channels of every target."""
+    return [target.values.shape[-1] for target in sample.targets.values()]
 
 
 def _side_by_side(sample: Sample, part: slice) -> Float[Tensor, "time part all_channels"]:
@@ -81,18 +86,17 @@ def solve(gram: Float[Tensor, "*batch d d"], moment: Float[Tensor, "*batch d n"]
 def score(streams: Streams, sample: Sample, probes: Probes) -> pd.DataFrame:
     """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of probes on a sample's `activations`."""
     maps = torch.cat([probes[name] for name in sample.targets], dim=-1)
-    kept = torch.stack([target.kept for target in sample.targets.values()], dim=-1)
+    kept = torch.cat([target.kept[..., None].expand_as(target.values) for target in sample.targets.values()], dim=-1)
     squares = torch.zeros(*maps.shape[:2], maps.shape[-1], dtype=torch.float64)
     for part, stream in streams:
-        counted = kept[part].transpose(0, 1).repeat_interleave(maps.shape[-1] // kept.shape[-1], dim=-1)
-        errors = (stream.double() @ maps) * counted - _side_by_side(sample, part)
+        errors = (stream.double() @ maps) * kept[part].transpose(0, 1) - _side_by_side(sample, part)
         squares += errors.square_().sum(-2)
-    parts = squares.tensor_split(len(sample.targets), dim=-1)
+    parts = squares.split(_widths(sample), dim=-1)
     rows = [_rows(name, one, sample.targets[name]) for name, one in zip(sample.targets, parts, strict=True)]
     return pd.concat(rows, ignore_index=True)
 
 
-def _rows(name: str, squares: Float[Tensor, "layer time n_obs"], target: Target) -> pd.DataFrame:
+def _rows(name: str, squares: Float[Tensor, "layer time channel"], target: Target) -> pd.DataFrame:
     kept = target.kept[..., None]
     count = target.kept.sum(0)
     mean = (target.values * kept).sum(0) / count[:, None]

@@ -6,7 +6,7 @@
 * `preconditioned_input_exact`: (S_{t-1} S_{t-1}^T + I/lambda)^-1 s_t, where S_{t-1} holds s_1 ... s_{t-1} as columns
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,10 +66,10 @@ class Sample:
     observations: Float[Tensor, "batch time_plus_1 n_obs"]
     targets: Mapping[str, Target]
 
-    def controlled(self) -> "Sample":
-        """With those targets alone that controls are made for."""
-        return Sample(self.observations, {name: self.targets[name] for name in CONTROLLED})
+    def only(self, names: Iterable[str]) -> "Sample":
+        """With those targets alone."""
+        return Sample(self.observations, {name: self.targets[name] for name in names})
 
-    def with_shuffled(self) -> "Sample":
-        """With targets of other sequences beside all of its own."""
-        return Sample(self.observations, {**self.targets, **shuffled(self.controlled().targets)})
+    def with_shuffled(self, names: Iterable[str]) -> "Sample":
+        """With the targets of these names of other sequences beside all of its own."""
+        return Sample(self.observations, {**self.targets, **shuffled(self.only(names).targets)})

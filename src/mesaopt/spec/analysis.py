@@ -30,5 +30,54 @@ class Probe(Spec):
     test_batch: int = 256
 
     def __post_init__(self) -> None:
-        for key in ("in_sample", "in_context", "test_batches", "test_batch"):
-            require(getattr(self, key) >= 1, f"{key} must be at least 1, not {getattr(self, key)}")
+        _at_least_one(self, "in_sample", "in_context", "test_batches", "test_batch")
+
+
+@dataclass(frozen=True)
+class Tokens(Spec):
+    """Token probes: the last `tokens` elements up to `position` (null: T) are decoded from the stream there after `layer`."""
+
+    layer: int = 1
+    position: int | None = None
+    tokens: int = 8
+    in_sample: int = 256
+    test_batches: int = 5
+    test_batch: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "tokens", "in_sample", "test_batches", "test_batch")
+        require(self.layer >= 0, f"layer must not be negative (0 is the input), not {self.layer}")
+        require(self.position is None or self.position >= 1, f"position must be at least 1 or null, not {self.position}")
+
+
+@dataclass(frozen=True)
+class Attention(Spec):
+    """Attention maps: means over `sequences` of the seed's own, or as many as there are, and over the shared test batches."""
+
+    sequences: int = 2048
+    test_batches: int = 5
+    test_batch: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "sequences", "test_batches", "test_batch")
+
+
+@dataclass(frozen=True)
+class Sensitivity(Spec):
+    """Sensitivity of the first layer along a training up to step `until`: to the last `tokens` elements one by one, and to the
+    earlier ones together; on `sequences` of the seed's own, and on as many of the shared test batches.
+    """
+
+    until: int = 2900
+    tokens: int = 6
+    sequences: int = 64
+    test_batches: int = 1
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "tokens", "sequences", "test_batches")
+        require(self.until >= 0, f"until must not be negative, not {self.until}")
+
+
+def _at_least_one(settings: Spec, *keys: str) -> None:
+    for key in keys:
+        require(getattr(settings, key) >= 1, f"{key} must be at least 1, not {getattr(settings, key)}")

@@ -122,6 +122,29 @@ PROBE = {
     **_BATCHES,
 }
 
+_TOKENS, _SENSITIVITY = "probing for past tokens", "sensitivity analysis"
+TOKENS = {
+    "layer": Meaning("the stream after this layer is probed; 0: the input", "", _TOKENS),
+    "position": Meaning("where it is probed; `null`: at the last position", "position", _TOKENS),
+    "tokens": Meaning("how many elements are decoded, the last ones up to that position", "elements", _TOKENS),
+    "in_sample": PROBE["in_sample"],
+    **_BATCHES,
+}
+
+ATTENTION = {
+    "sequences": Meaning(
+        "sequences that the weights are averaged over, as far as there are as many", "sequences", "attention maps"
+    ),
+    **_BATCHES,
+}
+
+SENSITIVITY = {
+    "until": Meaning("last step of the training that counts", "steps", _SENSITIVITY),
+    "tokens": Meaning("how many of the last elements are looked at one by one", "elements", _SENSITIVITY),
+    "sequences": Meaning("sequences in a batch, always the same ones", "sequences", _SENSITIVITY),
+    "test_batches": _BATCHES["test_batches"],
+}
+
 STYLE = {
     "width": Meaning("width of the figure, from 2 to 40", "inches"),
     "dpi": Meaning("dots of a PNG, from 30 to 1200", "per inch"),
@@ -142,5 +165,8 @@ STYLE = {
 DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Theory": THEORY} | {
     "Evaluate": EVALUATE,
     "Probe": PROBE,
+    "Tokens": TOKENS,
+    "Attention": ATTENTION,
+    "Sensitivity": SENSITIVITY,
     "Style": STYLE,
 }

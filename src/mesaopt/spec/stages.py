@@ -7,10 +7,11 @@ reads beyond the run's folder, and values of its options, are functions in workf
 from collections.abc import Iterable, Mapping
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.arguments import File, Option, choice, flag, folder, spec, text, whole
+from mesaopt.spec.arguments import File, Option, choice, folder, spec, text, whole
 from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPSHOTS, SPEC, THEORY, WEIGHTS, run_table
 from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
+from mesaopt.spec.stages_of_first_layers import CONTROLS, OF_FIRST_LAYERS
 
 THEORY_SPEC = "mesaopt.spec.algorithm:Theory"
 
@@ -148,7 +149,7 @@ STAGES = (
         reads=(WEIGHTS, SEQUENCES, PARAMETERS),
         arguments=(
             spec("theory", THEORY_SPEC),
-            flag("controls", "also the untrained model, targets of other sequences, test batches"),
+            CONTROLS,
         ),
         writes=(
             run_table("probes").holding(
@@ -170,6 +171,7 @@ STAGES = (
         quick=True,
         early=True,
     ),
+    *OF_FIRST_LAYERS,
     # --- of hand-written algorithms
     Stage(
         "evaluate-theory",

@@ -1,14 +1,13 @@
 """Compressed and averaged weights along a second training: is the average as good as the trained model at every step?"""
 
 import os
-import re
 
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.analyses.snapshots import read_snapshots
 from mesaopt.data.test_sets import fixed_test_batches
-from mesaopt.errors import InputError
 from mesaopt.models.predictors import loss_by_position
 from mesaopt.models.products import ProductModel, average
 from mesaopt.models.weights import load_weights
@@ -16,17 +15,6 @@ from mesaopt.spec.run import read_run
 from mesaopt.store.tables import write_table
 
 File = str | os.PathLike[str]
-
-
-def read_snapshots(path: File) -> dict[int, dict[str, Tensor]]:
-    """Weights by step, in order; raises `InputError` when a name is not of the form step-N/PARAMETER."""
-    steps: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in load_weights(path).items():
-        match = re.fullmatch(r"step-(\d+)/(.+)", key)
-        if match is None:
-            raise InputError(f"{path}: not the snapshots of a training: found {key!r}, expected step-N/PARAMETER")
-        steps.setdefault(int(match[1]), {})[match[2]] = tensor
-    return dict(sorted(steps.items()))
 
 
 def batch_losses(model: ProductModel, batches: Float[Tensor, "batches batch time_plus_1 n_obs"]) -> list[float]:

@@ -59,6 +59,34 @@ TABLES: dict[str, dict[str, str]] = {
         "mse": "float64",
         "r2": "float64",
     },
+    # what of s_token can be decoded from the stream after `layer` at position t; model, split and batch as in `probes`; target is
+    # token, or shuffled_token (those of other sequences); mse is the squared error, mean over channels and sequences (no half,
+    # no sum); r2 as in `probes`
+    "token_probes": {
+        "model": "string",
+        "split": "string",
+        "batch": "int32",
+        "target": "string",
+        "layer": "int32",
+        "t": "int32",
+        "token": "int32",
+        "mse": "float64",
+        "r2": "float64",
+    },
+    # weights of the first layer's attention, mean over sequences: with which weight `head` (from 1) sums at position t (the
+    # query) the values of position `token` <= t; model and batch as in `probes`
+    "attention": {
+        "model": "string",
+        "batch": "int32",
+        "head": "int32",
+        "t": "int32",
+        "token": "int32",
+        "weight": "float64",
+    },
+    # norm of the derivative of the first layer's output at the last position by an element of the sequence, mean over output
+    # channels and sequences, and over the elements first..last (one, or all the earlier ones); by step of the training, batch as
+    # in `loss`
+    "sensitivity": {"step": "int32", "batch": "int32", "first": "int32", "last": "int32", "sensitivity": "float64"},
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
     # declared packages and facts of the machine; state: as declared, drift (of a version from its pin), or recorded

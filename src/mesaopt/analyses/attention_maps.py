@@ -1,0 +1,42 @@
+"""Attention maps: with which weights the heads of a first layer of softmax attention sum the values of earlier positions.
+
+Weights of a query sum to one. "Full attention on the current and the previous token" holds for the sum over both; no head alone
+need do it (paper, section on creating the mesa-dataset).
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.analyses.probing import Observations
+from mesaopt.data.sequences import inputs_targets
+from mesaopt.data.tokens import tokenise
+from mesaopt.errors import InputError
+from mesaopt.models.transformer import Transformer, kept_encoding
+from mesaopt.spec.run import Model
+
+
+def check_softmax(model: Model) -> None:
+    """Raises `InputError` for a first layer whose weights are no shares."""
+    if model.layers[0] != "softmax":
+        raise InputError(f"attention maps are of models that begin with a layer of softmax attention, not {model.layers[0]}")
+
+
+def mean_weights(model: Transformer, observations: Observations, chunk: int = 64) -> Float[Tensor, "heads time time"]:
+    """The first layer's attention weights (row: query t, column: t' <= t), mean over sequences, in float64; of a pack of one."""
+    first, total = model.blocks()[0], torch.zeros((), dtype=torch.float64)
+    for part in observations.split(chunk):
+        e = model.embed(tokenise(inputs_targets(part)[0], model.model.tokens)[None])
+        positions = kept_encoding(e.shape[2], model.model.d_pe, e.dtype, e.device) if model.model.d_pe else None
+        with torch.no_grad():
+            total = total + first.attention_weights(e, positions)[0].double().sum(0)
+    return total / len(observations)
+
+
+def attention_table(weights: Float[Tensor, "heads time time"]) -> pd.DataFrame:
+    """Columns head, t, token (all from 1) and weight; what lies ahead of a query has no row."""
+    head, t, token = (axis.ravel() for axis in np.indices(weights.shape))
+    rows = pd.DataFrame({"head": head + 1, "t": t + 1, "token": token + 1, "weight": weights.numpy().ravel()})
+    return rows[token <= t].reset_index(drop=True)
