@@ -12,6 +12,7 @@ TOOLS = ("snakemake", "make", "python", "conda", "git")
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<language>\w*)\n(?P<text>.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 #: the line before a block that is not run; a reader of the page does not see it
 MARK = re.compile(r"<!-- not run: (?P<why>.+) -->$")
+SHELL = ("", "bash")
 #: languages of blocks that are no commands
 OTHERS = ("text", "python", "yaml", "markdown", "rst")
 
@@ -40,9 +41,9 @@ def _why(block: re.Match[str]) -> str:
 
 def _lines(block: re.Match[str]) -> list[str]:
     """The commands of a block: a line each, or several with `&&` between them; without comments."""
-    if block["language"] in OTHERS:
+    if block["language"] in OTHERS or (_why(block) and block["language"] not in SHELL):
         return []
-    assert block["language"] in ("", "bash"), block[0]
+    assert block["language"] in SHELL, block[0]
     lines = [re.sub(r"\s+#.*$", "", line) for line in block["text"].splitlines() if line.strip()]
     found = [part.strip() for line in lines for part in line.split("&&")]
     assert all(line.split()[0] in TOOLS for line in found), f"no commands, and no language said: {block[0]}"
