@@ -27,10 +27,10 @@ figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
 
 test: $(VENV)/development
-	pytest -m "not long" -n $(WORKERS) --dist loadfile
+	pytest -m "not long" -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
 test-long: $(VENV)/development
-	pytest -m long
+	pytest -m long $(PYTEST_OPTIONS)
 
 lint: $(VENV)/development
 	ruff check . && ruff format --check .
@@ -45,7 +45,7 @@ bench-gpu: $(VENV)/runtime
 	python benchmarks/gpu_training.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage build
 
 $(VENV)/python: $(STALE)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, as python3 or PYTHON=/path/to/python" >&2; exit 1; }

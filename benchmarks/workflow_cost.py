@@ -25,7 +25,7 @@ FIGURE = "figures/fig2.pdf"
 
 def copy_of_the_project(folder: Path) -> Path:
     """What the workflow needs, with the recorded tables and without results of other scales."""
-    for part in (*PARTS, "results/recorded/tables"):
+    for part in (*PARTS, "results/recorded/tables", "results/recorded/records"):
         source, target = ROOT / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -41,7 +41,7 @@ RUN = {
     "training": {"lr": 1e-3, "steps": 4, "batch": 4, "test_every": 2, "test_batches": 1, "test_batch": 4},
 }
 SEED = f"results/tiny/runs/{RUN['name']}/seed-1"
-DATA, FIGURE = "results/tiny/data", "results/tiny/tables/fig13"
+DATA, FIGURE, RECORD = "results/tiny/data", "results/tiny/tables/fig13.parquet", "results/tiny/records/fig13.json"
 LOOKS = json.dumps({RUN["name"]: {"family": "linear", "label": "LSA-1"}})
 CHAIN = {
     "data": [
@@ -96,17 +96,17 @@ CHAIN = {
         "--looks",
         LOOKS,
         "--out",
-        f"{FIGURE}.parquet",
+        FIGURE,
         "--provenance",
-        f"{FIGURE}.json",
+        RECORD,
     ],
     "draw": [
         "--figure",
         "fig13",
         "--table",
-        f"{FIGURE}.parquet",
+        FIGURE,
         "--provenance",
-        f"{FIGURE}.json",
+        RECORD,
         "--out",
         "results/tiny/figures/fig13.pdf",
     ],

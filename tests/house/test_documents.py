@@ -10,6 +10,7 @@ from recipes import NEW, recipes
 from test_rooms import FLOOR
 
 from mesaopt.figures.registry import FIGURES
+from mesaopt.spec import files
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.settings import KEYS
 from mesaopt.workflow_settings import read_settings
@@ -109,6 +110,13 @@ def test_the_readme_changes_settings_that_there_are(given: str) -> None:
 
 def test_every_figure_has_a_row_in_the_readme() -> None:
     assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", README, flags=re.MULTILINE) == list(FIGURES)
+
+
+def test_every_caption_says_where_the_values_and_their_record_are() -> None:
+    for name in FIGURES:
+        caption = (ROOT / f"workflow/report/{name.replace('/', '-')}.rst").read_text()
+        for file in (files.TABLE, files.RECORD):
+            assert f"``{file.place.format(figure=name)}``" in caption, name
 
 
 def test_the_change_log_is_dated_newest_first() -> None:

@@ -44,10 +44,27 @@ def test_what_changes_the_machine_is_skipped_by_name_unless_asked_for() -> None:
     assert " passed" not in done.stdout
 
 
-def test_ci_asks() -> None:
-    assert "\nexport SYSTEM=1 " in (ROOT / ".ci/run").read_text()
-    said = subprocess.run(["make", "-n", "-p", "test", "SYSTEM=1"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert "\nSYSTEM = 1\n" in said and "\nexport SYSTEM\n" not in said
+def test_ci_asks_and_shows_the_slowest_tests_and_the_coverage(tmp_path: Path) -> None:
+    """Its script with a stand-in for everything that it calls."""
+    (tmp_path / "bin").mkdir()
+    for name in ("make", "aarch64-linux-gnu-g++"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\necho "$SYSTEM $CI $*"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    said = subprocess.run([ROOT / ".ci/run"], env=variables, capture_output=True, text=True, check=True).stdout
+    lint, test = said.splitlines()
+    assert lint == "1 true lint"
+    assert test.startswith("1 true test ") and "--durations=10" in test and "--cov " in test
+
+
+def test_what_make_is_told_reaches_the_tests(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    show = '--eval=show: ; @echo "$$SYSTEM $$SLURM_CONF"'
+    line = ["make", "-s", show, "show"]
+    unasked = {name: value for name, value in os.environ.items() if name not in ("SYSTEM", "SLURM_CONF", "MAKEFLAGS")}
+    for given, expected in ((["SYSTEM=1"], "1 /dev/null"), ([], " /dev/null")):
+        done = subprocess.run([*line, *given], cwd=tmp_path, env=unasked, capture_output=True, text=True)
+        assert done.stdout.rstrip("\n") == expected, done.stderr
 
 
 @pytest.mark.parametrize("had", [True, False])

@@ -43,9 +43,9 @@ def clone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_tables_and_provenance_are_recorded(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(SMOKE, RECORDED)
-    for name in ("tables/fig13.parquet", "tables/fig13.json"):
+    for name in ("tables/fig13.parquet", "records/fig13.json"):
         assert (RECORDED / name).read_bytes() == (SMOKE / name).read_bytes()
-    facts = json.loads((RECORDED / "tables/fig13.json").read_text())
+    facts = json.loads((RECORDED / "records/fig13.json").read_text())
     assert facts["commits"] == [git(clone, "rev-parse", "HEAD").strip()]
     assert facts["runs"]["linear/lsa-d1-weights"]["seeds"] == [1]
     seconds = json.loads((SMOKE / "runs/linear/lsa-d1-weights/seed-1/provenance.json").read_text())["wall_seconds"]
@@ -80,7 +80,7 @@ def test_a_changed_work_tree_is_refused(clone: Path) -> None:
 
 @pytest.mark.parametrize("facts", [{"dirty": True}, {"dirty": None, "commits": [], "git": ["fatal: detected dubious"]}])
 def test_results_of_changed_or_unknown_code_are_refused(clone: Path, facts: dict[str, Any]) -> None:
-    path = SMOKE / "tables/fig13.json"
+    path = SMOKE / "records/fig13.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     said = "; git said: fatal: detected dubious" if "git" in facts else ""
     words = rf"fig13: some of its results come from changed or unknown code \({path}{said}\)"

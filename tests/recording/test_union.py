@@ -31,7 +31,7 @@ def part(folder: Path, name: str, seeds: tuple[int, ...], **facts: str) -> Path:
     for path in inputs(name, seeds):
         if path.endswith("provenance.json"):
             change(results / path, **facts)
-    collect(name, results, seeds, results / f"tables/{name}.parquet", results / f"tables/{name}.json")
+    collect(name, results, seeds, results / f"tables/{name}.parquet", results / f"records/{name}.json")
     return results
 
 
@@ -44,7 +44,7 @@ def made(results: Path, name: str) -> Made:
 
 
 def facts_of(folder: Path, name: str) -> dict:
-    return json.loads((folder / f"tables/{name}.json").read_text())
+    return json.loads((folder / f"records/{name}.json").read_text())
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_hours_that_were_not_recorded_by_seed_are_marked_as_estimated(place: Pat
     first = part(place / "a", "fig1", (1, 11, 111))
     runs = facts_of(first, "fig1")["runs"]
     bare = {run: {key: entry[key] for key in ("seeds", "spec")} for run, entry in runs.items()}
-    change(first / "tables/fig1.json", runs=bare, training_hours=3.0)
+    change(first / "records/fig1.json", runs=bare, training_hours=3.0)
     record(first, RECORDED)
     record(part(place / "b", "fig1", (111, 1111)), RECORDED)
     old, new = facts_of(RECORDED, "fig1")["parts"]
@@ -145,7 +145,7 @@ def test_other_settings_are_never_joined_and_no_seed_is_lost(place: Path, capsys
     second = part(place / "b", "fig2", (11,))
     runs = facts_of(second, "fig2")["runs"]
     runs["linear/mesa-d1"]["spec"]["training"] = {"steps": 100}
-    change(second / "tables/fig2.json", runs=runs)
+    change(second / "records/fig2.json", runs=runs)
     before = {path: path.read_bytes() for path in RECORDED.rglob("*.*")}
     with pytest.raises(InputError) as error:
         record(second, RECORDED)
@@ -187,7 +187,7 @@ def test_a_union_is_drawn_and_judged_like_any_table(place: Path) -> None:
     print_of = small_print(figure("fig2"), facts, Style())
     for words in ("2 seeds", "weights: seed 1", "made in 2 environments (numpy 2.0, 2.1)", "commits aaaaaaaa, bbbbbbbb"):
         assert words in print_of
-    draw("fig2", RECORDED / "tables/fig2.parquet", RECORDED / "tables/fig2.json", {}, place / "fig2.png")
+    draw("fig2", RECORDED / "tables/fig2.parquet", RECORDED / "records/fig2.json", {}, place / "fig2.png")
     assert (place / "fig2.png").read_bytes().startswith(b"\x89PNG")
     judge_stage(ROOT, RECORDED / "tables", "recorded", [], place / "agreement.parquet")
     judged = read_table(place / "agreement.parquet", "agreement").set_index("claim")
@@ -226,7 +226,7 @@ def test_what_is_no_provenance_or_no_figure(place: Path) -> None:
     results = part(place / "a", "fig2", (1,))
     with pytest.raises(InputError, match="unknown figure 'fig22': did you mean 'fig2'"):
         record(results, RECORDED, replace=["fig22"])
-    (results / "tables/fig2.json").write_text('{"seeds": [1], "commits": ["a"]}')
+    (results / "records/fig2.json").write_text('{"seeds": [1], "commits": ["a"]}')
     with pytest.raises(InputError, match=r"fig2.json: not the provenance of a figure \(no runs, training_hours"):
         record(results, RECORDED)
     assert not RECORDED.exists()

@@ -17,7 +17,14 @@ from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
-RECORDED = sorted((ROOT / "results/recorded/tables").rglob("*.json"))
+RECORDED = sorted((ROOT / "results/recorded/records").rglob("*.json"))
+
+
+def table_of(record: Path) -> Path:
+    results = ROOT / "results/recorded"
+    return (results / "tables" / record.relative_to(results / "records")).with_suffix(".parquet")
+
+
 #: every default, once and for all: another one would silently make another run of everything that left it out
 DEFAULTS: dict[type, dict[str, Any]] = {
     Task: {"n_state": 10, "n_obs": 10, "context_length": 50, "kind": "", "state_noise": None, "obs_noise": None},
@@ -110,7 +117,7 @@ def test_a_new_setting_changes_no_identity_and_joins_recorded_tables(monkeypatch
     assert plan.run("linear/lsa-d6").training.new_training == 0.5
     assert {name: one.to_json() for name, one in plan.runs.items()} == before
     for path in RECORDED:
-        old = Made(read_table(path.with_suffix(".parquet"), "figure"), json.loads(path.read_text()))
+        old = Made(read_table(table_of(path), "figure"), json.loads(path.read_text()))
         facts = json.loads(path.read_text())
         for name, entry in facts["runs"].items():
             entry["spec"] = json.loads(json.dumps(plan.run(name).to_dict()))

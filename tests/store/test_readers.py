@@ -39,9 +39,11 @@ for path in sorted(folder.rglob("*.parquet")):
         assert plain(found) == plain(expected), (name, path)
 tables = folder / "tables"
 rows = sum(len(pandas.read_parquet(path)) for path in tables.rglob("*.parquet"))
-assert polars.scan_parquet(tables / "**/*.parquet").collect().height == rows
+for place in (tables, tables / "**/*.parquet"):
+    assert polars.scan_parquet(place).collect().height == rows
 (counted,) = duckdb.connect().execute(f"select count(*) from '{tables}/**/*.parquet'").fetchone()
 assert counted == rows
+assert len(pandas.read_parquet(tables, engine="pyarrow")) == rows
 print(rows)
 """
 
@@ -65,9 +67,11 @@ def test_recorded_tables_have_encodings_that_everybody_knows_and_their_digest(pa
     read_table(path, "curves" if path.name == "curves.parquet" else "figure")
 
 
-def test_the_folder_of_recorded_tables_holds_tables_and_where_they_come_from() -> None:
+def test_the_folder_of_recorded_tables_holds_nothing_else_and_is_read_as_one() -> None:
     files = [path for path in (RECORDED / "tables").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".parquet", ".json"} and not any(path.name.startswith(".") for path in files)
+    assert {path.suffix for path in files} == {".parquet"} and not any(path.name.startswith(".") for path in files)
+    whole = pd.read_parquet(RECORDED / "tables", engine="pyarrow")
+    assert len(whole) == sum(pq.ParquetFile(path).metadata.num_rows for path in files) and len(files) > 5
 
 
 @pytest.mark.long

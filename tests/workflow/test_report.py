@@ -17,7 +17,7 @@ from mesaopt.store.environment import fingerprint, versions
 
 TWO = ("figures/fig1.pdf", "figures/fig13.pdf")
 PAGE = "results/smoke/agreement.html"
-KINDS = (("figures", "pdf"), ("tables", "parquet"), ("tables", "json"))
+KINDS = (("figures", "pdf"), ("tables", "parquet"), ("records", "json"))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_every_figure_has_its_caption_table_and_provenance(report: Path) -> None
         assert base64.b64decode(picture["data_uri"].split("base64,")[1]).startswith(b"%PDF")
         table = results[f"results/smoke/tables/{name}.parquet"]
         assert base64.b64decode(table["data_uri"].split("base64,")[1]).startswith(b"PAR1")
-        facts = json.loads(base64.b64decode(results[f"results/smoke/tables/{name}.json"]["data_uri"].split("base64,")[1]))
+        facts = json.loads(base64.b64decode(results[f"results/smoke/records/{name}.json"]["data_uri"].split("base64,")[1]))
         assert facts["environments"] == [fingerprint(versions())]
         assert facts["versions"] == {package: [version] for package, version in versions().items()}
 

@@ -139,8 +139,8 @@ def test_touching_files_reruns_nothing(clone: Path) -> None:
 
 
 def test_switching_the_scale_and_back_redraws_nothing(clone: Path) -> None:
-    tables = clone / "results/recorded/tables"
-    shutil.copytree(clone / "results/smoke/tables", tables)
+    for part in ("tables", "records"):
+        shutil.copytree(clone / "results/smoke" / part, clone / "results/recorded" / part)
     jobs = planned(clone, "figures/fig13.pdf", "--config", "scale=recorded")
     assert jobs == {"draw_fig13": 1, "publish": 1}
     snakemake(clone, "figures/fig13.pdf", "--config", "scale=recorded")
@@ -193,7 +193,7 @@ def test_a_sweep_of_the_users_own_is_trained_and_drawn(built: Path, tmp_path: Pa
         (f"state_noise {noise}", lr) for noise in ("0.01", "0.1") for lr in (1e-3, 2e-3)
     ]
     assert (folder / "figures/sweep.png").stat().st_size > 5000
-    facts = json.loads((folder / "results/smoke/tables/sweep.json").read_text())
+    facts = json.loads((folder / "results/smoke/records/sweep.json").read_text())
     assert facts["runs"]["linear-state-noise-0p1/lsa-d1-lr-0p002-sweep"]["task"]["state_noise"] == 0.1
     more = planned(folder, "figures/sweep.png", *SMOKE, "seeds=[1]", (SWEEP % "mse").replace("2e-3", "2e-3, 3e-3"))
     assert more["train"] == 2 and more["evaluate"] == 6 and more["sweep_table"] == 1

@@ -19,6 +19,7 @@ from mesaopt.process.orphans import queued_jobs
 from mesaopt.spec import files
 from mesaopt.spec.stages import analyses, stage
 from mesaopt.store.fingerprint import code_fingerprint
+from mesaopt.store.former import move_records
 from mesaopt.spec.settings import COMPUTED_SCALES, FORMATS
 from mesaopt.workflow_settings import read_settings
 from mesaopt.spec.run import read_spec
@@ -50,6 +51,7 @@ _KNOWN = plan(SWEPT)  # the names are those of every scale
 
 if workflow.is_main_process:
     date_now(Path("results", SCALE))
+    move_records(Path(results_of(SCALE)))
 
 fingerprint = cache(code_fingerprint)
 
@@ -204,12 +206,14 @@ def figure_looks(wildcards):
     return looks_to_json(looks, [*registry.runs(wildcards.figure, looks), *registry.algorithms(wildcards.figure, looks)])
 
 
-def figure_table(figure, suffix):
+def figure_file(figure, file):
+    """The table of a figure, or its record."""
+
     def path(wildcards):
-        table = f"{tables_of(wildcards.any_scale)}/{figure}.{suffix}"
-        if wildcards.any_scale == "recorded" and not Path(table).exists():
+        found = f"{results_of(wildcards.any_scale)}/{file.place.format(figure=figure)}"
+        if wildcards.any_scale == "recorded" and not Path(found).exists():
             stop(f"{figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
-        return table
+        return found
 
     return path
 

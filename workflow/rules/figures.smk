@@ -15,7 +15,7 @@ rule collect:
             labels={"figure": "{figure}", "scale": "{scale}"},
         ),
         provenance=report(
-            "results/{scale}/tables/{figure}.json",
+            "results/{scale}/records/{figure}.json",
             caption="../report/provenance.rst",
             category="Environment and provenance",
             labels={"figure": "{figure}", "scale": "{scale}"},
@@ -43,8 +43,8 @@ for name in FIGURES:
         name:
             f"draw_{plain(name)}"
         input:
-            table=figure_table(name, "parquet"),
-            provenance=figure_table(name, "json"),
+            table=figure_file(name, files.TABLE),
+            provenance=figure_file(name, files.RECORD),
         output:
             report(
                 f"results/{{any_scale}}/figures/{name}.{{format}}",

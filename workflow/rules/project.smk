@@ -51,9 +51,14 @@ ENVIRONMENT = str(ROOT / "environment.yml")
 RECORDED = shipped("results/recorded")
 
 
+def results_of(scale):
+    """The folder of a scale; the recorded one ships with the project."""
+    return RECORDED if scale == "recorded" else f"results/{scale}"
+
+
 def tables_of(scale):
-    """The folder of a scale's figure tables; recorded ones ship with the project."""
-    return f"{RECORDED}/tables" if scale == "recorded" else f"results/{scale}/tables"
+    """The folder of its figure tables."""
+    return f"{results_of(scale)}/tables"
 
 
 def tables_of_scale(wildcards):

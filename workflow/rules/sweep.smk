@@ -13,7 +13,7 @@ if plan(SWEPT).sweep:
             ],
         output:
             table=f"results/{SWEPT}/tables/sweep.parquet",
-            provenance=f"results/{SWEPT}/tables/sweep.json",
+            provenance=f"results/{SWEPT}/records/sweep.json",
         log:
             f"results/{SWEPT}/logs/collect/sweep.log",
         localrule: True

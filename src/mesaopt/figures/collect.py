@@ -20,7 +20,7 @@ COLUMNS = ["panel", "series", "seed", "x", "y", "value"]
 
 
 def collect(name: str, results: Path, seeds: Sequence[int], out: Path, provenance: Path, looks: Looks | None = None) -> None:
-    """Write the table of figure `name` at `out` and its provenance (JSON) beside it.
+    """Write the table of figure `name` at `out` and where it comes from (JSON) at `provenance`.
 
     `results` is the folder of a scale, results/{scale}; `looks` names runs (default: as experiments.yaml does). Raises
     `InputError` in one line for an unknown figure, for missing or damaged files, and for files without the rows that it shows.

@@ -17,9 +17,12 @@ from mesaopt.figures.records import read_json
 from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.recording.union import difference, unite
 from mesaopt.recording.union_facts import LISTS, Made
+from mesaopt.spec.arguments import File
+from mesaopt.spec.files import RECORD, TABLE
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.digests import forget_digest
 from mesaopt.store.environment import PROJECT
+from mesaopt.store.former import move_records
 from mesaopt.store.git import GitError, changes
 from mesaopt.store.provenance import write_json
 from mesaopt.store.tables import atomic_path, read_table, write_table
@@ -49,7 +52,9 @@ def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: 
     for name in replace:
         figure(name)
     _refuse_changes(recorded)
-    finished = [name for name in FIGURES if (results / "tables" / f"{name}.parquet").exists()]
+    for folder in (results, recorded):
+        move_records(folder)
+    finished = [name for name in FIGURES if (results / _place(TABLE, name)).exists()]
     if not finished:
         raise InputError(f"{results}/tables holds no finished figure; run `snakemake all --config scale=paper` first")
     order = read_yaml(project / "config/scales.yaml")["paper"]["seeds"]
@@ -78,10 +83,10 @@ def _refuse_changes(recorded: Path) -> None:
 def _step(name: str, results: Path, recorded: Path, replace: bool, order: Sequence[int]) -> Step:
     new = _read(results, name)
     if new.facts.get("dirty") is not False or "unknown" in new.facts.get("commits", ["unknown"]):
-        where = "; git said: ".join([f"{results}/tables/{name}.json", *new.facts.get("git", [])[:1]])
+        where = "; git said: ".join([f"{results / _place(RECORD, name)}", *new.facts.get("git", [])[:1]])
         raise InputError(f"{name}: some of its results come from changed or unknown code ({where}); train them from a commit")
     print(f"{name}: {len(new.table)} values, {_words(new.seeds)}", file=sys.stderr)
-    if not (recorded / "tables" / f"{name}.parquet").exists():
+    if not (recorded / _place(TABLE, name)).exists():
         return Step(name, "recorded", copied=True)
     old = _read(recorded, name)
     lost, why = old.seeds - new.seeds, difference(old, new)
@@ -109,7 +114,7 @@ def _joined(name: str, old: Made, new: Made, union: Made) -> Step:
 
 
 def _read(folder: Path, name: str) -> Made:
-    table, provenance = (folder / "tables" / f"{name}.{suffix}" for suffix in ("parquet", "json"))
+    table, provenance = (folder / _place(file, name) for file in (TABLE, RECORD))
     made = Made(read_table(table, "figure"), read_json(provenance))
     if missing := [key for key in ("seeds", "runs", "training_hours", "versions", *LISTS) if key not in made.facts]:
         raise InputError(f"{provenance}: not the provenance of a figure (no {', '.join(missing)}); collect the figure again")
@@ -117,7 +122,7 @@ def _read(folder: Path, name: str) -> Made:
 
 
 def _write(step: Step, results: Path, recorded: Path) -> None:
-    table, provenance = (Path("tables") / f"{step.name}.{suffix}" for suffix in ("parquet", "json"))
+    table, provenance = (_place(file, step.name) for file in (TABLE, RECORD))
     if step.copied:
         for source in (table, provenance):
             with atomic_path(recorded / source) as temporary:
@@ -126,6 +131,10 @@ def _write(step: Step, results: Path, recorded: Path) -> None:
         write_table(step.union.table, "figure", recorded / table)
         write_json(recorded / provenance, step.union.facts)
     print(f"{step.name}: {step.line}")
+
+
+def _place(file: File, name: str) -> Path:
+    return Path(file.place.format(figure=name))
 
 
 def _words(seeds: set[int]) -> str:

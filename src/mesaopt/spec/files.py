@@ -26,7 +26,8 @@ PROVENANCE = File("provenance", f"{RUN}/provenance.json")
 PARAMETERS = File("parameters", f"{THEORY}/parameters.parquet", "parameters")
 #: of a figure
 TABLE = File("table", "tables/{figure}.parquet")
-RECORD = File("provenance", "tables/{figure}.json")
+#: not beside its table: others scan the folder of tables as a whole
+RECORD = File("provenance", "records/{figure}.json")
 #: of all figures
 AGREEMENT = File("agreement", "agreement.parquet", "agreement")
 CURVES = File("curves", "curves.parquet", "curves")
