@@ -4,6 +4,7 @@ A stage's module is imported when it is called, so that drawing a figure does no
 """
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -29,6 +30,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
     """All stages; `stage` of the parsed arguments is the name of the one called."""
     top = Parser(prog="mesaopt", description="Mesa-optimisation algorithms in Transformers, stage by stage.", epilog=SEVERAL)
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _calls(arguments: Sequence[str]) -> Iterator[tuple[Stage, dict[str, Any]]]:
+def calls(arguments: Sequence[str]) -> Iterator[tuple[Stage, dict[str, Any]]]:
     """Every stage of the command line with the values of its options by name; several are parted by the word `then`."""
     words, known = list(arguments), parser()
     while True:
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one_thread(os.environ)
     try:
         with_a_home()
-        for entry, values in list(_calls(sys.argv[1:] if arguments is None else arguments)):
+        for entry, values in list(calls(sys.argv[1:] if arguments is None else arguments)):
             _run(entry, values)
     except InputError as error:
         print(f"mesaopt: error: {error}", file=sys.stderr)

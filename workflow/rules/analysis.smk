@@ -23,15 +23,19 @@ def input_of(file):
     return ELSEWHERE.get(file.name) or place(file)
 
 
+def values_of(one, wildcards):
+    """Values of an analysis' options that are no files, and its settings where they are not the default."""
+    values = {option.name: VALUES[option.name](wildcards) for option in one.arguments if option.name in VALUES}
+    changed = analysis_settings(one.name, wildcards.scale, wildcards.run).to_json() if one.settings else "{}"
+    return values | ({} if changed == "{}" else {"settings": changed})
+
+
 def command(entries):
     """The command line of several analyses in one process, as a parameter (a rule's `shell` cannot depend on a loop)."""
 
     def given(one, wildcards, input, output):
-        values = {option.name: VALUES[option.name](wildcards) for option in one.arguments if option.name in VALUES}
-        changed = analysis_settings(one.name, wildcards.scale, wildcards.run).to_json() if one.settings else "{}"
-        settings = {} if changed == "{}" else {"settings": changed}
         read, written = ({file.option: at[file.name] for file in of} for at, of in ((input, one.reads), (output, one.writes)))
-        return values | settings | read | written
+        return values_of(one, wildcards) | read | written
 
     return lambda wildcards, input, output: " then ".join(one.command(given(one, wildcards, input, output)) for one in entries)
 
@@ -62,6 +66,8 @@ for entries, runs in analysis_groups():
             **asked_by(entries),
         params:
             command=command(entries),
+            # jobs depend on them; on a parameter that is made of files, as `command` is, they would not
+            values=lambda wildcards, entries=entries: [values_of(one, wildcards) for one in entries],
             code=lambda wildcards, entries=entries: [
                 stage_code(one.name, plan(wildcards.scale).run(wildcards.run)) for one in entries
             ],

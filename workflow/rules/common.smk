@@ -22,7 +22,7 @@ from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.store.former import move_records
 from mesaopt.spec.settings import COMPUTED_SCALES, FORMATS
 from mesaopt.workflow_settings import read_settings
-from mesaopt.spec.run import read_spec
+from mesaopt.spec.told import trained_otherwise
 
 search_rarely()
 
@@ -108,12 +108,9 @@ def pack_size():
 
 
 def is_trained(run, seed):
-    """Whether the seed's results belong to the present spec: it then joins no pack."""
-    folder = Path(RUN_FOLDER.format(scale=SCALE, run=run, seed=seed))
-    try:
-        return read_spec(folder / "spec.json") == (plan(SCALE).run(run), seed)
-    except InputError:
-        return False
+    """Whether the seed's results belong to the present spec and code: it then joins no pack."""
+    folder, spec = Path(RUN_FOLDER.format(scale=SCALE, run=run, seed=seed)), plan(SCALE).run(run)
+    return (folder / "spec.json").exists() and not trained_otherwise(folder, spec, seed, stage_code("train", spec))
 
 
 def pack_name(run, pack):
