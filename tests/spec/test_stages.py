@@ -36,7 +36,7 @@ OPTIONS = {
     "interpolate": ("extracted snapshots out", ""),
     "probe": ("weights sequences parameters theory probes", "in-context controls settings"),
     "token-probes": ("weights sequences out", "controls settings"),
-    "attention": ("weights sequences out", "controls settings"),
+    "attention": ("weights sequences out lags", "controls settings"),
     "sensitivity": ("snapshots sequences out", "settings"),
     "collect": ("figure results seeds out provenance", "looks"),
     "draw": ("figure table provenance out", "style strict-environment"),
@@ -66,7 +66,7 @@ DESCRIBED = {
     "interpolate": {"out"},
     "probe": {"probes", "in-context"},
     "token-probes": {"out"},
-    "attention": {"out"},
+    "attention": {"out", "lags"},
     "sensitivity": {"out"},
     "judge": {"out"},
     "spread": {"out"},
@@ -208,6 +208,7 @@ FAKE = Stage(
 def test_an_entry_is_a_stage_with_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Without settings it takes the defaults; what it was called with stands beside its table."""
     monkeypatch.setattr(stages, "STAGES", (*STAGES, FAKE))
+    monkeypatch.setattr(cli, "parser", cli.parser.__wrapped__)  # not the one of before
     words = ["few-shot", "--weights", str(tmp_path / "w"), "--out", str(tmp_path / "a.parquet")]
     CALLS.clear()
     (tmp_path / "few.json").write_text('{"shots": 7}')

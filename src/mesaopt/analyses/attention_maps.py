@@ -17,6 +17,9 @@ from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, kept_encoding
 from mesaopt.spec.run import Model
 
+#: the last elements that a query's weights are followed over
+LAGS = 8
+
 
 def check_softmax(model: Model) -> None:
     """Raises `InputError` for a first layer whose weights are no shares."""
@@ -36,7 +39,23 @@ def mean_weights(model: Transformer, observations: Observations, chunk: int = 64
 
 
 def attention_table(weights: Float[Tensor, "heads time time"]) -> pd.DataFrame:
-    """Columns head, t, token (all from 1) and weight; what lies ahead of a query has no row."""
-    head, t, token = (axis.ravel() for axis in np.indices(weights.shape))
-    rows = pd.DataFrame({"head": head + 1, "t": t + 1, "token": token + 1, "weight": weights.numpy().ravel()})
+    """Columns head (0: mean over heads), t, token (from 1) and weight; what lies ahead of a query has no row."""
+    with_mean = _with_mean(weights)
+    head, t, token = (axis.ravel() for axis in np.indices(with_mean.shape))
+    rows = pd.DataFrame({"head": head, "t": t + 1, "token": token + 1, "weight": with_mean.numpy().ravel()})
     return rows[token <= t].reset_index(drop=True)
+
+
+def lag_table(weights: Float[Tensor, "heads time time"]) -> pd.DataFrame:
+    """Columns head (0: mean over heads), lag and weight: that on the element `lag` steps back, for the last `LAGS` elements, mean
+    over the positions that have so many.
+    """
+    with_mean = _with_mean(weights)
+    lags = min(LAGS, weights.shape[-1])
+    means = torch.stack([with_mean[:, lags - 1 :].diagonal(lags - 1 - lag, 1, 2).mean(-1) for lag in range(lags)], dim=1)
+    head, lag = (axis.ravel() for axis in np.indices(means.shape))
+    return pd.DataFrame({"head": head, "lag": lag, "weight": means.numpy().ravel()})
+
+
+def _with_mean(weights: Float[Tensor, "heads time time"]) -> Float[Tensor, "heads_and_mean time time"]:
+    return torch.cat([weights.mean(0, keepdim=True), weights])

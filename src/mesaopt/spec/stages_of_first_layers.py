@@ -39,6 +39,11 @@ OF_FIRST_LAYERS = (
                 " (paper, section on creating the mesa-dataset: attention maps)",
                 "mesaopt.analyses.attention_maps:mean_weights",
             ),
+            run_table("attention_lags", option="lags").holding(
+                "the same weights by distance t - t' from the query, mean over positions",
+                "mesaopt.analyses.attention_maps:lag_table",
+                "mesaopt.analyses.attention_maps:mean_weights",
+            ),
         ),
         function="attention_stage",
         settings="mesaopt.spec.analysis:Attention",

@@ -4,7 +4,7 @@ import os
 
 import pandas as pd
 
-from mesaopt.analyses.attention_maps import attention_table, check_softmax, mean_weights
+from mesaopt.analyses.attention_maps import attention_table, check_softmax, lag_table, mean_weights
 from mesaopt.analyses.trained import Trained
 from mesaopt.data.files import read_observations
 from mesaopt.data.test_sets import OWN, shared_batches
@@ -14,8 +14,10 @@ from mesaopt.store.tables import write_table
 File = str | os.PathLike[str]
 
 
-def attention_stage(weights: File, sequences: File, out: File, controls: bool = False, settings: Attention = Attention()) -> None:
-    """Write table `attention`, on the `probe_score` split of `sequences`.
+def attention_stage(
+    weights: File, sequences: File, out: File, lags: File, controls: bool = False, settings: Attention = Attention()
+) -> None:
+    """Write tables `attention` and `attention_lags`, on the `probe_score` split of `sequences`.
 
     Raises `InputError` when files are missing or do not fit, and for models that do not begin with softmax attention.
     """
@@ -28,5 +30,6 @@ def attention_stage(weights: File, sequences: File, out: File, controls: bool = 
         maps["untrained", OWN] = mean_weights(trained.untrained(), own)
         shared = shared_batches(task, len(own), settings.test_batches, settings.test_batch)
         maps |= {("trained", number): mean_weights(trained.model, batch) for number, batch in shared}
-    frames = [attention_table(one).assign(model=model, batch=batch) for (model, batch), one in maps.items()]
-    write_table(pd.concat(frames, ignore_index=True), "attention", out)
+    for table, made, path in (("attention", attention_table, out), ("attention_lags", lag_table, lags)):
+        frames = [made(one).assign(model=model, batch=batch) for (model, batch), one in maps.items()]
+        write_table(pd.concat(frames, ignore_index=True), table, path)

@@ -73,8 +73,8 @@ TABLES: dict[str, dict[str, str]] = {
         "mse": "float64",
         "r2": "float64",
     },
-    # weights of the first layer's attention, mean over sequences: with which weight `head` (from 1) sums at position t (the
-    # query) the values of position `token` <= t; model and batch as in `probes`
+    # weights of the first layer's attention, mean over sequences: with which weight `head` (from 1; 0: mean over heads) sums at
+    # position t (the query) the values of position `token` <= t; model and batch as in `probes`
     "attention": {
         "model": "string",
         "batch": "int32",
@@ -83,6 +83,8 @@ TABLES: dict[str, dict[str, str]] = {
         "token": "int32",
         "weight": "float64",
     },
+    # the same weights on the element `lag` steps back, mean over the positions that have that many before them
+    "attention_lags": {"model": "string", "batch": "int32", "head": "int32", "lag": "int32", "weight": "float64"},
     # norm of the derivative of the first layer's output at the last position by an element of the sequence, mean over output
     # channels and sequences, and over the elements first..last (one, or all the earlier ones); by step of the training, batch as
     # in `loss`
