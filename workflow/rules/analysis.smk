@@ -34,14 +34,17 @@ def command(entries):
     """The command line of several analyses in one process, as a parameter (a rule's `shell` cannot depend on a loop)."""
 
     def given(one, wildcards, input, output):
-        read, written = ({file.option: at[file.name] for file in of} for at, of in ((input, one.reads), (output, one.writes)))
+        read, written = (
+            {file.option: at[file.name] for file in of if file.name in at.keys()}
+            for at, of in ((input, one.reads), (output, one.writes))
+        )
         return values_of(one, wildcards) | read | written
 
     return lambda wildcards, input, output: " then ".join(one.command(given(one, wildcards, input, output)) for one in entries)
 
 
-for entries, runs in analysis_groups():
-    names = "_".join(one.name for one in entries)
+for entries, runs, written in analysis_groups():
+    names = "_".join(one.name for one in entries) + ("_raw" if len(written) < sum(len(one.writes) for one in entries) else "")
 
     rule:
         name:
@@ -50,7 +53,7 @@ for entries, runs in analysis_groups():
             **{file.name: input_of(file) for one in entries for file in one.reads},
             spec=place(files.SPEC),
         output:
-            **{file.name: place(file) for one in entries for file in one.writes},
+            **{file.name: place(file) for file in written},
         log:
             f"results/{{scale}}/logs/{names}/{{run}}/seed-{{seed}}.log",
         benchmark:

@@ -171,13 +171,22 @@ def preconditioner_parameters(wildcards):
     return place(files.PARAMETERS).format(scale=wildcards.scale, algorithm=preconditioner(wildcards))
 
 
+def written_of(entries, runs):
+    """(runs, files) of the rules that stages need: what is optional cannot be had of models that read raw elements."""
+    every = [file for one in entries for file in one.writes]
+    raw = [run for run in runs if any(file.optional for file in every) and _KNOWN.run(run).model.tokens == "raw"]
+    parts = ([run for run in runs if run not in raw], every), (raw, [file for file in every if not file.optional])
+    yield from (part for part in parts if part[0])
+
+
 def analysis_groups():
     """(stages, runs) of every rule: the stages that figures want of the same runs, and each single stage for all other runs."""
     shared = {names: runs for names, runs in registry.analyses(_KNOWN.looks).items() if len(names) > 1}
     single = {(one.name,): {run for names, runs in shared.items() if one.name in names for run in runs} for one in analyses()}
     rest = {names: [run for run in _KNOWN.runs if run not in taken] for names, taken in single.items()}
     for names, runs in [*shared.items(), *rest.items()]:
-        yield [stage(name) for name in names], runs
+        entries = [stage(name) for name in names]
+        yield from ((entries, of, written) for of, written in written_of(entries, runs))
 
 
 def asked_by(entries):
