@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from jax_data import generate
 from rounds import serve
 
 from mesaopt.spec.run import Run
@@ -43,6 +44,7 @@ def initial(run: Run):
         heads, key = model.n_heads, f"layers.{layer}."
         shapes |= {key + "W_Q": (heads, model.d_head, wide), key + "W_K": (heads, model.d_head, wide)}
         shapes |= {key + "W_V": (heads, model.d_head, model.d_model), key + "W_O": (heads, model.d_model, model.d_head)}
+        shapes |= {key + "W_1": (model.d_mlp, model.d_model), key + "W_2": (model.d_model, model.d_mlp)} if model.d_mlp else {}
         shapes |= {key + "lam": (heads,)} if kind == "mesa" else {}
     if model.tokens == "raw":
         shapes |= {"embedding": (model.d_model, n_obs), "unembedding": (n_obs, model.d_model)}
@@ -66,6 +68,12 @@ def sherman_morrison(q, k, lam):
     return jnp.moveaxis(jax.lax.scan(update, R, (jnp.moveaxis(k, 2, 0), jnp.moveaxis(q, 2, 0)))[1], 0, 2)
 
 
+def unit_norm(x):
+    import jax.numpy as jnp
+
+    return x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-16)
+
+
 def predict(model, p, tokens):
     """Predictions (batch, time, n_obs)."""
     import jax
@@ -80,6 +88,8 @@ def predict(model, p, tokens):
             seen = jnp.concatenate([e, jnp.broadcast_to(positions(time, model.d_pe), (len(e), time, model.d_pe))], -1)
         q, k = (jnp.einsum("bte,hde->bhtd", seen, p[key + name]) for name in ("W_Q", "W_K"))
         v = jnp.einsum("bte,hde->bhtd", e, p[key + "W_V"])
+        if layer > 0:
+            q, k, v = (unit_norm(x) if x_name in model.normalise else x for x_name, x in zip("qkv", (q, k, v), strict=True))
         if kind == "mesa":
             q = sherman_morrison(q, k, p[key + "lam"])
         scores = jnp.einsum("bhtd,bhsd->bhts", q, k)
@@ -88,6 +98,8 @@ def predict(model, p, tokens):
         else:
             weights = jnp.where(mask, scores, 0.0)
         e = e + jnp.einsum("bhts,bhsd,hed->bte", weights, v, p[key + "W_O"])
+        if model.d_mlp:
+            e = e + jax.nn.gelu(e @ p[key + "W_1"].T, approximate=True) @ p[key + "W_2"].T
         e = e if model.clip is None else jnp.clip(e, -model.clip, model.clip)
     return e @ p["unembedding"].T if model.tokens == "raw" else e[..., : tokens_width(model)]
 
@@ -112,25 +124,6 @@ def loss_of(model, p, observations):
     s = observations[:, :-1]
     error = predict(model, p, make_tokens(s, model.tokens)) - observations[:, 1:]
     return (error**2).sum() / (2 * s.shape[0] * s.shape[1])
-
-
-def generate(task, batch, key):
-    """Sequences of freshly drawn orthogonal systems (batch, time + 1, n_obs)."""
-    import jax
-    import jax.numpy as jnp
-
-    systems, first, noise = jax.random.split(key, 3)
-    q, r = jnp.linalg.qr(jax.random.normal(systems, (batch, task.n_state, task.n_state)))
-    W = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None]
-    state = jax.random.uniform(first, (batch, task.n_state), minval=-1.0, maxval=1.0)
-    noise = 0.01 * jax.random.normal(noise, (task.context_length, batch, task.n_state))
-
-    def move(state, e):
-        state = jnp.clip(jnp.einsum("bij,bj->bi", W, state) + e, -10.0, 10.0)
-        return state, state
-
-    states = jax.lax.scan(move, state, noise)[1]
-    return jnp.moveaxis(jnp.concatenate([state[None], states]), 0, 1)
 
 
 def make_step(run: Run):

@@ -16,7 +16,9 @@ from mesaopt.spec.run import Model, Run
 
 
 class NaiveModel(nn.Module):
-    """One seed. `weights` in the order layer, head, (W_Q, W_K, W_V, W_O); shapes as in the project's model."""
+    """One seed. `weights` in the order layer, head, (W_Q, W_K, W_V, W_O), `mlp` layer, (W_1, W_2); shapes as in the project's
+    model.
+    """
 
     def __init__(self, spec: Model, n_obs: int) -> None:
         super().__init__()
@@ -27,6 +29,8 @@ class NaiveModel(nn.Module):
             for _ in range(spec.n_heads):
                 shapes += [(spec.d_head, wide)] * 2 + [(spec.d_head, spec.d_model), (spec.d_model, spec.d_head)]
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(shape) * spec.init_std) for shape in shapes)
+        mlp = [(spec.d_mlp, spec.d_model), (spec.d_model, spec.d_mlp)] * len(spec.layers) if spec.d_mlp else []
+        self.mlp = nn.ParameterList(nn.Parameter(torch.randn(shape) * spec.init_std) for shape in mlp)
         self.lam = nn.Parameter(torch.ones(len(spec.layers), spec.n_heads))
         if spec.tokens == "raw":
             self.embedding = nn.Parameter(torch.randn(spec.d_model, n_obs) * spec.init_std)
@@ -44,6 +48,8 @@ class NaiveModel(nn.Module):
                 start = 4 * (layer * spec.n_heads + head)
                 W_Q, W_K, W_V, W_O = (self.weights[start + part] for part in range(4))
                 q, k, v = seen @ W_Q.T, seen @ W_K.T, e @ W_V.T
+                if layer > 0:
+                    q, k, v = normalised(q, k, v, spec.normalise)
                 if kind == "mesa":
                     q = sherman_morrison(q, k, self.lam[layer, head])
                 scores = q @ k.mT
@@ -51,6 +57,9 @@ class NaiveModel(nn.Module):
                     scores = (scores / math.sqrt(spec.d_head)).masked_fill(mask == 0, -math.inf).softmax(-1)
                 out = out + (scores * mask) @ v @ W_O.T
             e = e + out
+            if spec.d_mlp:
+                W_1, W_2 = self.mlp[2 * layer : 2 * layer + 2]
+                e = e + nn.functional.gelu(e @ W_1.T, approximate="tanh") @ W_2.T
             e = e if spec.clip is None else e.clamp(-spec.clip, spec.clip)
         return e @ self.unembedding.T if raw else e[..., : self.n_obs]
 
@@ -59,6 +68,14 @@ def positions(e: Tensor, d_pe: int) -> Tensor:
     """Sinusoids beside every sequence (batch, time, d_pe)."""
     angles = torch.arange(e.shape[1])[:, None] * 10000.0 ** (-torch.arange(0, d_pe, 2) / d_pe)
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :d_pe].to(e).expand(len(e), -1, -1)
+
+
+def normalised(q: Tensor, k: Tensor, v: Tensor, which: str) -> tuple[Tensor, Tensor, Tensor]:
+    """With norm 1 at every position: queries and keys (`qk`), queries and values (`qv`) or nothing (`none`)."""
+    q, k, v = (
+        x / (x.norm(dim=-1, keepdim=True) + 1e-16) if name in which else x for name, x in zip("qkv", (q, k, v), strict=True)
+    )
+    return q, k, v
 
 
 def sherman_morrison(q: Tensor, k: Tensor, lam: Tensor) -> Tensor:

@@ -42,15 +42,16 @@ def _spread(values: pd.Series, digits: int) -> str:
 
 
 def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """Without LSA-6 among the models, only the peak."""
-    rows = speed[(speed["model"] == "LSA-6") & (speed["variant"] == "native") & (speed["processes"] == facts["cores"])]
-    peak = max(facts["peak_operations_per_second"]) / 1e9
-    if rows.empty:
-        return f"Peak of fused multiply-adds: {peak:.0f} GFLOP/s."
-    rate = rows.set_index("round")["steps_per_second"] * facts["operations_lsa6"]
-    shares = [rate[number] / peak for number, peak in enumerate(facts["peak_operations_per_second"])]
-    spread = f"{100 * pd.Series(shares).median():.0f} % ({100 * min(shares):.0f} to {100 * max(shares):.0f})"
-    return f"LSA-6 with the kernel: {spread} of the peak of fused multiply-adds, {peak:.0f} GFLOP/s, measured in the same rounds."
+    """What the kernel on all cores reaches of it, by model whose operations are counted."""
+    peaks = facts["peak_operations_per_second"]
+    native = speed[(speed["variant"] == "native") & (speed["processes"] == facts["cores"])]
+    shares = []
+    for name, count in facts["operations"].items():
+        rate = native[native["model"] == name].set_index("round")["steps_per_second"] * count
+        share = pd.Series([100 * rate[number] / peak for number, peak in enumerate(peaks)])
+        shares.append(f"{name} {share.median():.0f} % ({share.min():.0f} to {share.max():.0f})")
+    line = f"Peak of fused multiply-adds: {max(peaks) / 1e9:.0f} GFLOP/s, measured in the same rounds."
+    return f"{line} The kernel reaches of it, in products alone: {', '.join(shares)}." if shares else line
 
 
 def _conditions(facts: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import pandas as pd  # noqa: E402
 from growth import measure_growth  # noqa: E402
-from models import NAMES, make_run, operations  # noqa: E402
+from models import NAMES, counts, make_run, operations  # noqa: E402
 from rounds import together  # noqa: E402
 from speed_table import speed_table  # noqa: E402
 
@@ -86,6 +86,11 @@ def check_jax(models: Sequence[str]) -> dict[str, float]:
     return errors
 
 
+def needed_operations(models: Sequence[str]) -> dict[str, float]:
+    """Of one training step, by model, where they can be counted."""
+    return {name: operations(run) for name in models if counts(run := make_run(name))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short round, without growth: about two minutes")
@@ -109,7 +114,7 @@ def main() -> None:
                 print(f"round {number + 1}: {name} {variant} x {processes}", file=sys.stderr, flush=True)
     if not args.quick:
         rows += [{"kind": "growth"} | row for row in measure_growth(single_threaded(), 1.0, rounds)]
-    facts |= {"peak_operations_per_second": peaks, "operations_lsa6": operations(make_run("LSA-6"))}
+    facts |= {"peak_operations_per_second": peaks, "operations": needed_operations(args.models)}
     frame = pd.DataFrame(rows)
     with atomic_path(args.out) as temporary:
         frame.to_parquet(temporary, index=False)
