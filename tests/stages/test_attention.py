@@ -54,7 +54,7 @@ def test_rows_of_the_table_are_the_past_of_each_query():
 
 def test_a_layer_that_copies_looks_at_the_element_before():
     table = attention_table(mean_weights(copying(), observations(3).float()))
-    before = table.query("token == t - 1")
+    before = table.query("head == 1 and token == t - 1")
     assert len(before) == T - 1 and before["weight"].min() > 0.999
 
 

@@ -72,6 +72,18 @@ def test_probes_equal_one_least_squares_problem_at_a_time(kind):
         np.testing.assert_allclose(table["r2"].to_numpy().reshape(r2.shape), r2, rtol=1e-6, atol=1e-6)
 
 
+def test_targets_may_differ_in_width():
+    model, fitted, scored = transformer("raw"), sample(90), sample(70, seed=1)
+    narrow = [Target(one.targets["next_token"].values[..., :1], one.targets["next_token"].kept) for one in (fitted, scored)]
+    both = [Sample(one.observations, {"x": x, **one.targets}) for one, x in zip((fitted, scored), narrow, strict=True)]
+    found = scored_probes(model, *both)
+    for name in both[0].targets:
+        mse, r2 = naive(model, *both, name)
+        table = found[found["target"] == name].sort_values(["layer", "t"])
+        np.testing.assert_allclose(table["mse"].to_numpy().reshape(mse.shape), mse, rtol=1e-6, atol=1e-10)
+        np.testing.assert_allclose(table["r2"].to_numpy().reshape(r2.shape), r2, rtol=1e-6, atol=1e-6)
+
+
 def test_solve_is_the_smallest_least_squares_solution_with_zero_and_repeated_channels():
     x = observations(30)[:, 0]
     x = torch.cat([torch.zeros_like(x), x, x], dim=-1)

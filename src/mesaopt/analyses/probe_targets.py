@@ -26,7 +26,7 @@ CONTROLLED = ("next_token", "preconditioned_input")
 class Target:
     """Values to decode, and which sequences count at which position."""
 
-    values: Float[Tensor, "batch time n_obs"]
+    values: Float[Tensor, "batch time channel"]
     kept: Bool[Tensor, "batch time"]
 
 

@@ -19,10 +19,11 @@ from mesaopt.analyses.trained import Trained
 from mesaopt.data.files import read_observations
 from mesaopt.data.test_sets import OWN, shared_batches
 from mesaopt.models.transformer import Transformer
-from mesaopt.spec.analysis import Probe, Tokens
+from mesaopt.spec.analysis import Features, Probe, Tokens
 
 SPLITS = ("evaluation", "probe_fit", "probe_score")
 
+Settings = Probe | Tokens | Features
 Observations = Float[Tensor, "batch time_plus_1 n_obs"]
 
 
@@ -38,7 +39,7 @@ class Probing:
     controlled: tuple[str, ...]
 
     def table(
-        self, trained: Trained, splits: Mapping[str, Observations], controls: bool, settings: Probe | Tokens
+        self, trained: Trained, splits: Mapping[str, Observations], controls: bool, settings: Settings
     ) -> tuple[pd.DataFrame, Probes]:
         """Columns model, split, batch, target, layer, t, mse, r2; and the probes that were scored on other sequences."""
         samples = {split: self.sample(observations) for split, observations in splits.items()}
@@ -62,7 +63,7 @@ class Probing:
         streams = list(self.streams(model, sample.observations))
         return score(streams, sample, fit(streams, sample)).assign(split="in_sample")
 
-    def _on_shared_batches(self, trained: Trained, size: int, settings: Probe | Tokens) -> Iterator[pd.DataFrame]:
+    def _on_shared_batches(self, trained: Trained, size: int, settings: Settings) -> Iterator[pd.DataFrame]:
         """In-sample errors on each test batch of `size` sequences."""
         for number, batch in shared_batches(trained.run.task, size, settings.test_batches, settings.test_batch):
             sample = self.sample(batch).only(self.controlled)

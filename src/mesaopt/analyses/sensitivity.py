@@ -22,7 +22,7 @@ from mesaopt.spec.analysis import Sensitivity
 from mesaopt.spec.run import Task
 
 #: channels whose derivatives are made at once, and sequences: what bounds the memory
-CHANNELS, SEQUENCES = 16, 8
+CHANNELS, SEQUENCES = 8, 8
 
 
 def check_elements(task: Task, settings: Sensitivity) -> None:

@@ -51,6 +51,18 @@ class Tokens(Spec):
 
 
 @dataclass(frozen=True)
+class Features(Spec):
+    """Feature probes: `in_sample` sequences are fitted and scored in the published way."""
+
+    in_sample: int = 256
+    test_batches: int = 5
+    test_batch: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "in_sample", "test_batches", "test_batch")
+
+
+@dataclass(frozen=True)
 class Attention(Spec):
     """Attention maps: means over `sequences` of the seed's own, or as many as there are, and over the shared test batches."""
 

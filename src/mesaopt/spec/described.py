@@ -131,6 +131,8 @@ TOKENS = {
     **_BATCHES,
 }
 
+FEATURES = {"in_sample": PROBE["in_sample"], **_BATCHES}
+
 ATTENTION = {
     "sequences": Meaning(
         "sequences that the weights are averaged over, as far as there are as many", "sequences", "attention maps"
@@ -166,6 +168,7 @@ DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Th
     "Evaluate": EVALUATE,
     "Probe": PROBE,
     "Tokens": TOKENS,
+    "Features": FEATURES,
     "Attention": ATTENTION,
     "Sensitivity": SENSITIVITY,
     "Style": STYLE,

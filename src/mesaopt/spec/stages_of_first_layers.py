@@ -28,6 +28,26 @@ OF_FIRST_LAYERS = (
         early=True,
     ),
     Stage(
+        "feature-probes",
+        "How well the features that a nonlinear task evolves by can be decoded after every layer.",
+        of="run",
+        reads=(WEIGHTS, SEQUENCES),
+        arguments=(CONTROLS,),
+        writes=(
+            run_table("feature_probes", option="out").holding(
+                "least squares without intercept from the residual stream after a layer to MLP(s_t), not normalised; squared"
+                " error, mean over channels (paper, section on creating the mesa-dataset: nonlinear dynamics)",
+                "mesaopt.analyses.feature_probes:feature_table",
+                "mesaopt.analyses.linear_probes:fit",
+                "mesaopt.analyses.linear_probes:score",
+            ),
+        ),
+        function="feature_probes_stage",
+        settings="mesaopt.spec.analysis:Features",
+        quick=True,
+        early=True,
+    ),
+    Stage(
         "attention",
         "Attention weights of the first layer of softmax attention, mean over sequences.",
         of="run",

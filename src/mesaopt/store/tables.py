@@ -73,6 +73,18 @@ TABLES: dict[str, dict[str, str]] = {
         "mse": "float64",
         "r2": "float64",
     },
+    # how well the task's features MLP(s_t), not normalised, can be decoded from the stream after each layer at t (0: the input);
+    # columns and units as in `token_probes`, target features or shuffled_features
+    "feature_probes": {
+        "model": "string",
+        "split": "string",
+        "batch": "int32",
+        "target": "string",
+        "layer": "int32",
+        "t": "int32",
+        "mse": "float64",
+        "r2": "float64",
+    },
     # weights of the first layer's attention, mean over sequences: with which weight `head` (from 1; 0: mean over heads) sums at
     # position t (the query) the values of position `token` <= t; model and batch as in `probes`
     "attention": {
