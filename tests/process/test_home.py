@@ -1,6 +1,8 @@
 """Stages run for a user without home or name (a container's number, say), and load code from nobody else's folder."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from native_models import lsa, run
+from workflow_folder import ROOT, copy_workflow
 
 from mesaopt.backends.native.build import BuildError, library
 from mesaopt.errors import InputError
@@ -87,6 +90,27 @@ def test_without_an_entry_and_a_home_the_present_user_has_both(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-P", "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert Path(call[0]).exists() and (tmp_path / f"mesaopt-{os.geteuid()}").is_dir()
+
+
+def test_the_line_of_the_page_gives_snakemake_a_home(tmp_path: Path) -> None:
+    """Typed by hand it asks for a home before it reads the workflow, in which nothing can be done about it any more."""
+    code = tmp_path / "nameless.py"
+    code.write_text(WITHOUT_A_NAME + "runpy.run_module('snakemake', run_name='__main__')")
+    (tmp_path / "snakemake").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P {shlex.quote(str(code))} "$@"\n')
+    (tmp_path / "snakemake").chmod(0o755)
+    page = (ROOT / "docs/reproduction.md").read_text()
+    (line,) = re.findall("`(export HOME=[^`]+)`", page)
+
+    def plan(first: str, **variables: str) -> int:
+        variables |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_CONF": "/dev/null", "TMPDIR": str(tmp_path)}
+        command = f"{first}; snakemake -n figures/fig2.pdf --config scale=recorded"
+        return subprocess.run(["sh", "-c", command], cwd=folder, env=variables, capture_output=True).returncode
+
+    folder = copy_workflow(tmp_path / "clone")
+    shutil.copytree(ROOT / "results/recorded", folder / "results/recorded")
+    for variables in ({}, {"HOME": "/dev/null/home"}):
+        assert plan(line, **variables) == 0
+    assert plan(":") != 0, "Snakemake finds a home itself: the line is not needed any more"
 
 
 def test_a_home_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
