@@ -174,8 +174,8 @@ class RecordsBeside(PersistenceBase):
     def say_unknown(self) -> None:
         """In one line, of results that are used as they are."""
         if taken := [path for job, path in self.unknown.items() if not self.dag.needrun(job)]:
-            which = taken[0] if len(taken) == 1 else f"{len(taken)} results (such as {taken[0]})"
-            say(f"nothing says what {which} was made from; used as it is, delete it to have it made again")
+            more = f" (nor {len(taken) - 1} other results)" if taken[1:] else ""
+            say(f"nothing says what {taken[0]} was made from{more}; used as it is, delete it to have it made again")
 
     # --- writing, which only the Snakemake does that plans
     def _write_record(self, key: str, record: MetadataRecord) -> None:

@@ -59,8 +59,8 @@ def add_code(folder: Path, module: str) -> None:
     path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
 
 
-def test_what_fits_is_used(received: Path) -> None:
-    output = snakemake(received, "-n", *FIGURES, *SMOKE)
+def test_what_fits_is_used_whatever_the_pack(received: Path) -> None:
+    output = snakemake(received, "-n", *FIGURES, *SMOKE, "pack=2")
     assert "Nothing to be done" in output
     assert UNKNOWN not in output
 
@@ -132,6 +132,19 @@ def test_other_hands_overwrite_what_snakemake_remembers(smoke_figures: Path, tmp
     (clone / "results/smoke/figures/fig13.pdf").write_bytes(b"another picture")
     jobs = planned(clone, *FIGURES, *SMOKE)
     assert (jobs["train"], jobs["evaluate_extract_probe"], jobs["draw_fig13"], jobs["publish"]) == (1, 1, 1, 2)
+
+
+def test_a_job_on_a_cluster_does_what_it_was_told_and_no_more(clone: Path) -> None:
+    """As Snakemake calls itself there: that the training is another one's business, and so are records."""
+    run = f"{RUN}-weights".replace("d6", "d1")
+    before = state(clone)
+    options = ("--cores", "1", "--mode", "remote", "--force", "--nolock", "--allowed-rules", "extract", "--target-jobs")
+    job = "extract:run=linear/lsa-d1-weights,scale=smoke,seed=1"
+    snakemake(clone, *options, job, *SMOKE, "runs={linear/lsa-d1-weights: {training: {lr: 3e-3}}}")
+    changed = {Path(path).relative_to(clone) for path, then in state(clone).items() if before.get(path) != then}
+    written = {path.name for path in changed if str(path).startswith(run)}
+    assert {"weights.parquet", "structure.parquet"} <= written
+    assert not any(name.endswith(".made.json") or name in ("weights.safetensors", "spec.json") for name in written)
 
 
 def test_the_old_figure_is_not_the_new_one(clone: Path) -> None:

@@ -28,7 +28,7 @@ def trained_otherwise(folder: Path, run: Run, seed: int, code: str) -> str | Non
 
 
 def made_otherwise(entry: Stage, values: Mapping[str, Any]) -> str | None:
-    """What the JSON beside the tables of a stage tells otherwise than it is asked, with these arguments; None where nothing."""
+    """What the JSON beside the tables of a stage tells otherwise than it is asked, with these arguments; None if nothing."""
     asked = {option.name: values[option.dest] for option in entry.options if option.name in (*entry.told, "settings")}
     for table in entry.tables_written(values):
         told = _read(table.with_suffix(".json"))
