@@ -26,7 +26,7 @@ def token_probe(
 
     `runs` are (run, series, line).
     """
-    axes = Axes("decoded element $t'$", "probe error, mean of $(\\hat s - s)^2$ over channels")
+    axes = Axes("decoded element $t'$", "probe error, $(\\hat s - s)^2$ per channel")
     return tuple(
         Panel(
             f"{name}{suffix}",
@@ -44,7 +44,7 @@ def token_probe(
 
 def token_probe_r2(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
     """The same as a share of variance, which is what the published axis says."""
-    axes = Axes("decoded element $t'$", "$R^2$, mean over channels")
+    axes = Axes("decoded element $t'$", "$R^2$")
     return tuple(
         Panel(
             f"{name}{suffix}", "curves", title + words, (_tokens(run, split, "r2"),), axes, letter=letter, slot=name, split=split
@@ -55,7 +55,7 @@ def token_probe_r2(letter: str, name: str, title: str, run: str) -> tuple[Panel,
 
 def feature_probe(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
     """How well MLP*(s_t) is decoded from what each layer of `run` leaves at t, the input included."""
-    axes = Axes("observed tokens $t$", "probe error, mean of $(\\hat f - f)^2$ over channels", x_range=(1, LAST), log=True)
+    axes = Axes("observed tokens $t$", "probe error, $(\\hat f - f)^2$ per channel", x_range=(1, LAST), log=True)
     found = []
     for split, (suffix, words) in _SPLITS.items():
         select = (("target", "features"), ("split", split), *_TRAINED)
@@ -95,8 +95,8 @@ def sensitivity(letter: str, name: str, title: str, run: str) -> Panel:
         for t in range(FOLLOWED, LAST + 1)
     ]
     earlier = (("first", 1), ("last", FOLLOWED - 1), ("batch", 0))
-    rest = Source(run, "sensitivity", f"mean of $t'$ < {FOLLOWED}", "step", "sensitivity", select=earlier, line="dashed")
-    axes = Axes("training step", f"$\\Vert \\partial f^{{(1)}}_{{{LAST}}} / \\partial s_{{t'}} \\Vert$, mean over channels")
+    rest = Source(run, "sensitivity", f"$t'$ < {FOLLOWED}", "step", "sensitivity", select=earlier, line="dashed")
+    axes = Axes("training step", f"$\\Vert \\partial f^{{(1)}}_{{{LAST}}} / \\partial s_{{t'}} \\Vert$ per channel")
     return Panel(name, "shades", title, (*one_by_one, rest), axes, letter=letter)
 
 

@@ -173,7 +173,9 @@ def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
     reach = rows.groupby("series")["x"].max().min()
     published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
     lowest, highest = published or (rows["x"].min(), rows["x"].max())
-    if lowest == 1:  # positions count from 1, which is no round number
+    if highest - lowest <= MOST_TICKS and (rows["x"] % 1 == 0).all():
+        canvas.set_xticks(np.arange(lowest, highest + 1))
+    elif lowest == 1:  # positions count from 1, which is no round number
         canvas.set_xticks([1, *range(10, int(highest) + 1, 10)])
     canvas.set_xlim(lowest, highest)
 

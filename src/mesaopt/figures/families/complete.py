@@ -98,7 +98,7 @@ def weights_of_softmax() -> Figure:
 def _maps(run: str, title: str) -> Figure:
     maps = [complete.attention_map("", run, head) for head in HEADS]
     panels = (*lettered(maps, ""), complete.attention_by_lag(run, (0, *HEADS)))
-    return Figure(title, panels, grid(maps, 4), 0.32)
+    return Figure(title, panels, grid(maps, 4), 0.27)
 
 
 def attention_of_softmax() -> Figure:
