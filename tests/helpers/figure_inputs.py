@@ -120,7 +120,54 @@ def _in_context(rng: np.random.Generator) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def _decoded(target: str, rng: np.random.Generator, **axes: range) -> pd.DataFrame:
+    """A table of probes with columns `axes`, errors that fall with their last one."""
+    names = ["model", "split", "batch", "target", *axes]
+    parts = [("trained", 0), ("untrained", 0), *(("trained", batch) for batch in BATCHES)]
+    frames = [
+        pd.MultiIndex.from_product(
+            [(model,), ("in_sample", "held_out"), (batch,), (target, f"shuffled_{target}"), *axes.values()], names=names
+        ).to_frame(index=False)
+        for model, batch in parts
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(mse=0.2 / frame[list(axes)[-1]] * np.exp(0.05 * rng.normal(size=len(frame))), r2=0.5)
+
+
+def _token_probes(rng: np.random.Generator) -> pd.DataFrame:
+    return _decoded("token", rng, layer=range(1, 2), t=range(50, 51), token=range(43, 51))
+
+
+def _feature_probes(rng: np.random.Generator) -> pd.DataFrame:
+    return _decoded("features", rng, layer=range(LAYERS + 1), t=range(1, POSITIONS + 1))
+
+
+def _attention(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["model", "batch", "head", "t", "token"]
+    axes = [("trained",), (0, *BATCHES), range(5), range(1, POSITIONS + 1), range(1, POSITIONS + 1)]
+    frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False).query("token <= t")
+    return frame.assign(weight=0.9 * (frame["token"] == frame["t"]) + 0.05 * rng.random(len(frame)))
+
+
+def _attention_lags(rng: np.random.Generator) -> pd.DataFrame:
+    axes = [("trained",), (0, *BATCHES), range(5), range(8)]
+    frame = pd.MultiIndex.from_product(axes, names=["model", "batch", "head", "lag"]).to_frame(index=False)
+    return frame.assign(weight=0.5 ** (1 + frame["lag"]) + 0.001 * rng.random(len(frame)))
+
+
+def _sensitivity(rng: np.random.Generator) -> pd.DataFrame:
+    elements = [(t, t) for t in range(45, 51)] + [(1, 44)]
+    rows = [(step, batch, *of) for step in range(0, 301, 100) for batch in (0, 1) for of in elements]
+    frame = pd.DataFrame(rows, columns=["step", "batch", "first", "last"])
+    return frame.assign(sensitivity=0.1 + 0.01 * frame["step"] * (frame["last"] > 48) + 0.01 * rng.random(len(frame)))
+
+
 MAKERS = {
+    "token_probes": _token_probes,
+    "feature_probes": _feature_probes,
+    "attention": _attention,
+    "attention_lags": _attention_lags,
+    "sensitivity": _sensitivity,
     "history": _history,
     "loss": _loss,
     "interpolation": _interpolation,
