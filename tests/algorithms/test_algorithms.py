@@ -277,9 +277,9 @@ def test_stage_writes_the_parameters(tmp_path, capsys) -> None:
 
 def test_wrong_parameters_are_refused() -> None:
     frame, _ = learn(dataclasses.replace(THEORY, steps=1), seed=1)
-    with pytest.raises(InputError, match="needs 1 x eta and w_0, the parameters are 3 x alpha, 3 x beta"):
+    with pytest.raises(InputError, match="needs 1 x eta, 1 x w_0; the parameters are 3 x alpha, 3 x beta"):
         from_parameters(DESCENT, frame)
-    with pytest.raises(InputError, match="needs 2 x alpha and beta"):
+    with pytest.raises(InputError, match="needs 2 x alpha, 2 x beta; the parameters are 3 x alpha, 3 x beta"):
         from_parameters(dataclasses.replace(THEORY, n_steps=2), frame)
     with pytest.raises(InputError, match="unknown form"):
         Preconditioned(ALPHAS, BETAS, form="other")

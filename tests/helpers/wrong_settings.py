@@ -7,7 +7,7 @@ from mesaopt.spec.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]
 FILES = {name: read_yaml(ROOT / f"config/{name}.yaml") for name in ("config", "experiments", "scales")}
-DEEP, GD = "linear/lsa-d6", "linear/gd1"
+DEEP, GD, PARTIAL = "linear/lsa-d6", "linear/gd1", "partial/proposition2-nonlinear"
 
 
 def training(**values: Any) -> dict[str, Any]:
@@ -41,6 +41,28 @@ WRONG = {
     "theory: unknown": ({"theory": {"linear/gd2": {"lr": 1.0}}}, "unknown name 'linear/gd2': did you mean"),
     "theory: unknown form": ({"theory": {GD: {"form": "mine"}}}, "unknown form 'mine'"),
     "theory: unknown lag": ({"theory": {GD: {"lag": 2}}}, "lag must be 0 or 1, not 2"),
+    "theory: unknown input": ({"theory": {PARTIAL: {"input": "token"}}}, "unknown input 'token': observations, concatenated or"),
+    "theory: gd on features": ({"theory": {GD: {"input": "features"}}}, "gd reads observations, not features"),
+    "theory: a longer k than the context": ({"theory": {PARTIAL: {"k": 51}}}, "k must lie in 1..50, the context, not be 51"),
+    "theory: no k": ({"theory": {PARTIAL: {"k": 0}}}, "k must lie in 1..50, the context, not be 0"),
+    "theory: k of raw observations": ({"theory": {"linear/proposition2": {"k": 2}}}, "k is for input concatenated"),
+    "theory: key misspelt": ({"theory": {PARTIAL: {"serch_values": 3}}}, "unknown key 'serch_values'"),
+    "theory: searched and fixed": ({"theory": {PARTIAL: {"fixed_inverse_lam": 1}}}, "contradicts search_values"),
+    "theory: search upside down": ({"theory": {PARTIAL: {"search_low": 99}}}, "search_low 99.0 must be positive and below"),
+    "theory: fewer than no values": ({"theory": {PARTIAL: {"search_values": -1}}}, "search_values must not be negative, not -1"),
+    "theory: fixed at nothing": (
+        {"theory": {PARTIAL: {"search_values": 0, "fixed_inverse_lam": 0}}},
+        "fixed_inverse_lam must be positive",
+    ),
+    "theory: scalars of nobody": ({"theory": {PARTIAL: {"scalars": "partial/x"}}}, "unknown theory entry in scalars of"),
+    "theory: scalars of other steps": (
+        {"theory": {PARTIAL: {"scalars": "linear/proposition2-2steps"}}},
+        "scalars: linear/proposition2-2steps learns no 6 pairs of the textbook form",
+    ),
+    "theory: scalars of itself": ({"theory": {PARTIAL: {"scalars": PARTIAL}}}, f"scalars: {PARTIAL} learns no 6 pairs"),
+    "theory: scalars for gd": ({"theory": {GD: {"scalars": PARTIAL}}}, "scalars are for chebyshev"),
+    "theory: lsq that learns": ({"theory": {"linear/lsq": {"lr": 0.1}}}, "lsq learns nothing: no steps, no lr"),
+    "theory: no steps": ({"theory": {PARTIAL: {"steps": 0}}}, "steps must be at least 1 and lr positive"),
     "theory: lr infinite": ({"theory": {GD: {"lr": float("inf")}}}, f"config: theory: {GD}: lr: must be a finite number"),
     "lr: infinite": (training(lr=float("inf")), f"config: runs: {DEEP}: training: lr: must be a finite number, not inf"),
     "lr: not a number": (training(lr=float("nan")), "lr: must be a finite number, not nan"),

@@ -45,6 +45,8 @@ DEFAULTS: dict[type, dict[str, Any]] = {
     },
     Run: {},
     Theory: {
+        "steps": 0,
+        "lr": 0.0,
         "batch": 256,
         "n_steps": 0,
         "inverse_lam": 0.001,
@@ -54,6 +56,13 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "warmup": 500,
         "horizon": None,
         "final_lr": 1e-5,
+        "input": "observations",
+        "k": 0,
+        "scalars": "",
+        "fixed_inverse_lam": None,
+        "search_values": 0,
+        "search_low": 0.001,
+        "search_high": 10.0,
     },
 }
 

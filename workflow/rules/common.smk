@@ -179,6 +179,12 @@ def written_of(entries, runs):
     yield from (part for part in parts if part[0])
 
 
+def scalars_of(wildcards):
+    """The parameters of another algorithm whose alpha and beta are taken, if any are."""
+    other = plan(wildcards.scale).algorithm(wildcards.algorithm).scalars
+    return place(files.PARAMETERS).format(scale=wildcards.scale, algorithm=other) if other else []
+
+
 def analysis_groups():
     """(stages, runs) of every rule: the stages that figures want of the same runs, and each single stage for all other runs."""
     shared = {names: runs for names, runs in registry.analyses(_KNOWN.looks).items() if len(names) > 1}

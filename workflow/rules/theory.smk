@@ -3,6 +3,8 @@
 
 
 rule learn:
+    input:
+        scalars=scalars_of,
     output:
         parameters=place(files.PARAMETERS),
     log:
@@ -15,9 +17,10 @@ rule learn:
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
+        taken=lambda wildcards, input: f" --scalars {input.scalars}" if input.scalars else "",
         code=lambda wildcards: stage_code("learn", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
-        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters} > {log} 2>&1"
+        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters}{params.taken} > {log} 2>&1"
 
 
 rule evaluate_algorithm:

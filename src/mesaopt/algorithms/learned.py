@@ -3,18 +3,44 @@
 import pandas as pd
 
 from mesaopt.algorithms.gradient_descent import GradientDescent
+from mesaopt.algorithms.least_squares import LeastSquares
 from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.algorithms.reading import reading_of
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import Theory
 
+Algorithm = GradientDescent | Preconditioned | LeastSquares
 
-def from_parameters(theory: Theory, frame: pd.DataFrame) -> GradientDescent | Preconditioned:
-    """The predictor with learned parameters; raises `InputError` when the table is not that of this algorithm."""
+
+def parameter_counts(theory: Theory) -> dict[str, int]:
+    """How many values of each parameter the table of this algorithm holds; 1/lambda where it is a result."""
+    searched = {"inverse_lam": 1} if theory.search_values else {}
+    if theory.algorithm == "gd":
+        return {"eta": 1, "w_0": 1}
+    if theory.algorithm == "lsq":
+        return {"inverse_lam": 1}
+    return {"alpha": theory.n_steps, "beta": theory.n_steps} | searched
+
+
+def read_parameters(theory: Theory, frame: pd.DataFrame) -> dict[str, tuple[float, ...]]:
+    """Values by parameter, in the order of their steps; raises `InputError` when the table is not that of this algorithm."""
     table = frame.sort_values("step").groupby("parameter")["value"].apply(lambda values: tuple(values.tolist())).to_dict()
-    names, size = (("alpha", "beta"), theory.n_steps) if theory.algorithm == "chebyshev" else (("eta", "w_0"), 1)
-    if set(table) != set(names) or any(len(table[name]) != size for name in names):
-        found = ", ".join(f"{len(values)} x {name}" for name, values in table.items())
-        raise InputError(f"{theory.name}: needs {size} x {' and '.join(names)}, the parameters are {found or 'empty'}")
+    expected, found = parameter_counts(theory), {str(name): len(values) for name, values in table.items()}
+    if found != expected:
+        raise InputError(f"{theory.name}: needs {_listed(expected)}; the parameters are {_listed(found) or 'empty'}")
+    return {str(name): values for name, values in table.items()}
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+
+
+def from_parameters(theory: Theory, frame: pd.DataFrame) -> Algorithm:
+    """The predictor with learned parameters; raises `InputError` when the table is not that of this algorithm."""
+    table = read_parameters(theory, frame)
     if theory.algorithm == "gd":
         return GradientDescent(table["eta"][0], table["w_0"][0])
-    return Preconditioned(table["alpha"], table["beta"], theory.inverse_lam, theory.form, theory.lag)
+    (inverse_lam,) = table.get("inverse_lam", (theory.used_inverse_lam,))
+    if theory.algorithm == "lsq":
+        return LeastSquares(inverse_lam, theory.lag, reading_of(theory))
+    return Preconditioned(table["alpha"], table["beta"], inverse_lam, theory.form, theory.lag, reading_of(theory))

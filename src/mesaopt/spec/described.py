@@ -83,26 +83,50 @@ RUN = {
     "training": Meaning("how it is trained, below", "", _DETAILS),
 }
 
+_OBSERVED = "partially observed, nonlinear dynamics"
+
 THEORY = {
     "name": Meaning("task/name, the key of its entry; its folder below `results/{scale}/theory`"),
     "task": Meaning("name of a task", "", _TASKS),
     "algorithm": Meaning(
         "`gd`: the learning rate eta by line search, then eta and the initial weights w_0 together; `chebyshev`: `n_steps` steps"
-        " of preconditioning, then one of gradient descent",
+        " of preconditioning, then one of gradient descent; `lsq`: exact least squares",
         "",
         f"{_CONSTRUCTION}; {_PRECONDITIONING}",
     ),
-    "steps": Meaning("number of steps", "steps", _DETAILS),
+    "steps": Meaning("number of steps; none where nothing is learned: `lsq`, `scalars`", "steps", _DETAILS),
     "lr": Meaning("learning rate after the linear warm-up from 0", "", _DETAILS),
     "batch": Meaning("fresh sequences per step", "sequences", _DETAILS),
     "n_steps": Meaning("pairs alpha, beta of `chebyshev`", "pairs", _PRECONDITIONING),
-    "inverse_lam": Meaning("1/lambda, the regulariser of the least-squares problem", "", _PRECONDITIONING),
+    "inverse_lam": Meaning(
+        "1/lambda, the regulariser of the least-squares problem, while alpha and beta are learned; after that, too, unless it is"
+        " fixed or searched",
+        "",
+        _PRECONDITIONING,
+    ),
     "form": Meaning("`textbook`: the text's scheme; `published`: the one behind the published curves", "", _PRECONDITIONING),
     "lag": Meaning("1 leaves out the latest pair, as the published curves do; 0 uses all pairs seen", "pairs", _PRECONDITIONING),
     "weight_decay": Meaning("of AdamW, decoupled", "", _DETAILS),
     "warmup": Meaning("length of the warm-up", "steps", _DETAILS),
     "horizon": Meaning("where the cosine reaches `final_lr`; `null`: at `steps`", "steps", _DETAILS),
     "final_lr": Meaning("learning rate at the end of the cosine; `null`: constant after the warm-up", "", _DETAILS),
+    "input": Meaning(
+        "what is read: `observations`: s_t; `concatenated`: the latest `k` of them; `features`: what the next state is linear in,"
+        " of s_t, with values s_{t+1} of norm 1",
+        "",
+        _OBSERVED,
+    ),
+    "k": Meaning("observations that are concatenated, the newest first, zeros before the first one", "positions", _OBSERVED),
+    "scalars": Meaning("another algorithm, whose alpha and beta are taken instead of learned", "", _OBSERVED),
+    "fixed_inverse_lam": Meaning("1/lambda of the predictions, if not `inverse_lam`", "", _OBSERVED),
+    "search_values": Meaning(
+        "1/lambda of the predictions is the best of so many values, evenly spaced in their logarithm, on 512 sequences of its"
+        " own; 0: no search",
+        "values",
+        _OBSERVED,
+    ),
+    "search_low": Meaning("the least of these values", "", _OBSERVED),
+    "search_high": Meaning("the largest of these values", "", _OBSERVED),
 }
 
 _BATCHES = {

@@ -79,6 +79,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     tasks = _tasks(experiments["tasks"])
     sweep = add_sweep(config["sweep"], entries["runs"], tasks) if config.get("sweep") else None
     runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
+    theory = {name: _theory(name, values, tasks) for name, values in entries["theory"].items()}
     return Plan(
         scale=scale,
         seeds=_seeds(config.get("seeds") or scales[scale]["seeds"]),
@@ -86,7 +87,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         tasks=tasks,
         sequences={**experiments["sequences"], **scales[scale].get("sequences", {})},
         runs=runs,
-        theory={name: _theory(name, values, tasks) for name, values in entries["theory"].items()},
+        theory=_with_scalars(theory),
         interpolations=_interpolations(experiments["interpolations"], runs),
         beginnings=taken(named, runs),
         sweep=sweep,
@@ -190,8 +191,19 @@ def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Run
 
 
 def _theory(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Theory:
-    theory = _named(Theory, name, values, tasks)
-    _check_schedule(name, theory)
+    theory: Theory = _named(Theory, name, values, tasks)
+    if theory.descends:
+        _check_schedule(name, theory)
+    return theory
+
+
+def _with_scalars(theory: dict[str, Theory]) -> dict[str, Theory]:
+    """Checks that alpha and beta are taken from an algorithm that learns such."""
+    for name, one in theory.items():
+        if one.scalars:
+            other: Theory = _pick(theory, one.scalars, f"theory entry in scalars of {name}")
+            if not other.descends or (other.n_steps, other.form) != (one.n_steps, one.form):
+                raise InputError(f"{name}: scalars: {other.name} learns no {one.n_steps} pairs of the {one.form} form")
     return theory
 
 

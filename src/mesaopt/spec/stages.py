@@ -70,6 +70,7 @@ STAGES = (
         "learn",
         "Learn the parameters of a hand-written algorithm on the task's own loss.",
         of="algorithm",
+        reads=(File("scalars", table="parameters", optional=True),),
         arguments=(spec("spec", THEORY_SPEC, "theory"), whole("seed")),
         writes=(
             PARAMETERS.called("out").holding(

@@ -1,13 +1,14 @@
 """Learning the parameters of the hand-written algorithms by gradient descent on the task's own next-token loss.
 
-Both algorithms are linear combinations of fixed predictions, with coefficients that are polynomials in the few parameters: those
+Those that learn are linear combinations of fixed predictions, with coefficients that are polynomials in the few parameters: those
 of the powers of A for the Chebyshev iteration; s_t, the gradient step from zero and the share of w_0 in it for GD-1. So the loss
 of a batch is a quadratic form in the coefficients, and its moments are taken without differentiating through the sequences.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -15,8 +16,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mesaopt.algorithms.gradient_descent import line_search_eta
+from mesaopt.algorithms.learned import from_parameters, read_parameters
+from mesaopt.algorithms.line_search import least_loss
 from mesaopt.algorithms.pairs import scores
 from mesaopt.algorithms.preconditioning import polynomial, power_predictions
+from mesaopt.algorithms.reading import reading_of
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import delayed
 from mesaopt.errors import InputError
@@ -29,6 +33,9 @@ _CHUNK = 64
 #: sequences for the line search of eta, drawn beyond those that the learning sees; few sequences carry most of the curvature, so
 #: that 2048 leave an error of 3 % in eta, and of 10 % in the loss at the last positions
 _LINE_SEARCH = 16384
+
+#: sequences for the line search of 1/lambda, as published
+_SEARCH = 512
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,13 @@ class Chebyshev:
     """alpha_k = 1 and beta_k = 0 at the start: plain Richardson iteration."""
 
     def __init__(self, theory: Theory) -> None:
-        self.theory = theory
+        self.theory, self.reading = theory, reading_of(theory)
         alpha, beta = torch.ones(theory.n_steps).double(), torch.zeros(theory.n_steps).double()
         self.parameters = {"alpha": Parameter(alpha), "beta": Parameter(beta)}
 
-    def basis(self, inputs: Tensor) -> Iterable[Tensor]:
-        return power_predictions(inputs, self.theory.n_steps, self.theory.inverse_lam, self.theory.lag)
+    def basis(self, observations: Tensor) -> Iterable[Tensor]:
+        inputs, values = self.reading.inputs(observations), self.reading.values(observations)
+        return power_predictions(inputs, self.theory.n_steps, self.theory.inverse_lam, self.theory.lag, values)
 
     def coefficients(self) -> Tensor:
         return polynomial(self.theory.form, self.parameters["alpha"], self.parameters["beta"])
@@ -89,16 +97,46 @@ class Descent:
         return torch.cat((w_0, eta, -eta * w_0))
 
 
-def learn(theory: Theory, seed: int) -> tuple[pd.DataFrame, list[float]]:
+def learn(theory: Theory, seed: int, scalars: pd.DataFrame | None = None) -> tuple[pd.DataFrame, list[float]]:
     """Learn on fresh batches of the stream "theory" with AdamW; returns the table `parameters` and the loss at every step.
 
-    The published form of GD-1 has w_0 = 0 and only a line-searched eta: nothing is left to learn, and the history is empty.
-    Raises `DivergenceError` when the loss is no longer finite.
+    The history is empty where nothing is learned so: least squares; the published form of GD-1, which has w_0 = 0 and only a
+    line-searched eta; alpha and beta that are taken from another algorithm's table, `scalars`. 1/lambda is searched last.
+    Raises `InputError` when the scalars are not those of this algorithm, `DivergenceError` when the loss is no longer finite.
     """
+    if (scalars is not None) != bool(theory.scalars):
+        wants = f"takes alpha and beta of {theory.scalars}, whose table must" if theory.scalars else "a table of scalars must not"
+        raise InputError(f"{theory.name}: {wants} be given (--scalars)")
+    values, history = _scalars(theory, seed, scalars)
+    if theory.search_values:
+        values["inverse_lam"] = [_searched(theory, values, seed)]
+    elif theory.algorithm == "lsq":
+        values["inverse_lam"] = [theory.inverse_lam]
+    return _table(values), history
+
+
+def _scalars(theory: Theory, seed: int, taken: pd.DataFrame | None) -> tuple[dict[str, list[float]], list[float]]:
+    """Values by parameter, all but 1/lambda, and the loss at every step."""
+    if taken is not None:
+        table = read_parameters(replace(theory, search_values=0), taken[taken["parameter"] != "inverse_lam"])
+        return {name: list(values) for name, values in table.items()}, []
+    if theory.algorithm == "lsq":
+        return {}, []
     problem: Chebyshev | Descent = Chebyshev(theory) if theory.algorithm == "chebyshev" else Descent(theory, seed)
     history = [] if theory.algorithm == "gd" and theory.form == "published" else _descend(theory, problem, seed)
-    rows = [(name, k, value) for name, values in problem.parameters.items() for k, value in enumerate(values.tolist())]
-    return pd.DataFrame(rows, columns=["parameter", "step", "value"]), history
+    return {name: values.tolist() for name, values in problem.parameters.items()}, history
+
+
+def _table(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    rows = [(name, k, value) for name, column in values.items() for k, value in enumerate(column)]
+    return pd.DataFrame(rows, columns=["parameter", "step", "value"])
+
+
+def _searched(theory: Theory, values: Mapping[str, Sequence[float]], seed: int) -> float:
+    """1/lambda of least loss, of `search_values` evenly spaced in their logarithm, on sequences that nothing else sees."""
+    grid = np.geomspace(theory.search_low, theory.search_high, theory.search_values).tolist()
+    observations = training_batch(theory.task, [seed], _SEARCH, "theory_search", 0)[0]
+    return least_loss(grid, lambda value: from_parameters(theory, _table({**values, "inverse_lam": [value]})), observations)
 
 
 def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[float]:
