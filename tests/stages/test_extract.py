@@ -223,6 +223,20 @@ def test_raw_token_models_have_products_but_no_blocks(tmp_path):
     assert "above_5pct" in statistics and not any(name.startswith(("block", "diag")) for name in statistics)
 
 
+def test_products_of_raw_token_models_are_whole_and_the_first_ones_have_the_positions_too(tmp_path):
+    weights = load_weights(trained(tmp_path, "raw"))
+    extract_run(tmp_path / "weights.safetensors", tmp_path / "weights.parquet", tmp_path / "structure.parquet")
+    table = read_table(tmp_path / "weights.parquet", "weights")
+    for layer, width in ((1, 6 + 4), (2, 6)):
+        W_K, W_Q, W_V, W_O = (weights[f"layers.{layer - 1}.{name}"] for name in ("W_K", "W_Q", "W_V", "W_O"))
+        for head in (1, 2):
+            for name, expected in (("QK", W_K[head - 1].mT @ W_Q[head - 1]), ("OV", W_O[head - 1] @ W_V[head - 1])):
+                rows = table.query(f"layer == {layer} and head == {head} and product == {name!r}")
+                found = rows.pivot(index="row", columns="col", values="value").to_numpy()
+                assert found.shape == ((width, width) if name == "QK" else (6, 6))
+                np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-7)
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     weights = trained(tmp_path, "linear")
     content = load_weights(weights)

@@ -16,7 +16,7 @@ from mesaopt.data.tasks.nonlinear import mlp
 from mesaopt.data.test_sets import shared_batches
 from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import save_weights
-from mesaopt.spec.analysis import Features
+from mesaopt.spec.analysis import Samples
 from mesaopt.spec.run import Model, Run, Task
 from mesaopt.stages.feature_probes import feature_probes_stage
 from mesaopt.store.tables import check_table, read_table
@@ -93,7 +93,7 @@ def test_controls_are_the_untrained_model_other_features_and_the_shared_batches(
     untrained, model = initialise(MODEL, N, [11]), initialise(MODEL, N, [12])
     save_weights(model.seed_weights(0), tmp_path / "weights.safetensors")
     data = sequences(tmp_path, TASK, **COUNTS)
-    feature_probes_stage(tmp_path / "weights.safetensors", data, tmp_path / "a.parquet", True, Features(30, test_batches=2))
+    feature_probes_stage(tmp_path / "weights.safetensors", data, tmp_path / "a.parquet", True, Samples(30, test_batches=2))
     table = read_table(tmp_path / "a.parquet", "feature_probes")
     fitted, scored = (read_sequences(data, split) for split in ("probe_fit", "probe_score"))
     batch = dict(shared_batches(TASK, 30))[2]

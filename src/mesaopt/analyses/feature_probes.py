@@ -16,7 +16,7 @@ from mesaopt.analyses.probing import Observations, Probing
 from mesaopt.analyses.trained import Trained
 from mesaopt.data.sequences import generator_of, inputs_targets
 from mesaopt.errors import InputError
-from mesaopt.spec.analysis import Features
+from mesaopt.spec.analysis import Samples
 from mesaopt.spec.run import Run
 
 #: of states, normalised or not
@@ -32,7 +32,7 @@ def features_of(run: Run) -> Function:
 
 
 def feature_table(
-    trained: Trained, splits: Mapping[str, Observations], controls: bool, settings: Features = Features()
+    trained: Trained, splits: Mapping[str, Observations], controls: bool, settings: Samples = Samples()
 ) -> pd.DataFrame:
     """Table `feature_probes`: squared error, mean over channels and sequences, and r2, after each layer at every t."""
     features = features_of(trained.run)

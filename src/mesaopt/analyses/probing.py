@@ -19,11 +19,12 @@ from mesaopt.analyses.trained import Trained
 from mesaopt.data.files import read_observations
 from mesaopt.data.test_sets import OWN, shared_batches
 from mesaopt.models.transformer import Transformer
-from mesaopt.spec.analysis import Features, Probe, Tokens
+from mesaopt.spec.analysis import Probe, Samples, Tokens
+from mesaopt.spec.run import Task
 
 SPLITS = ("evaluation", "probe_fit", "probe_score")
 
-Settings = Probe | Tokens | Features
+Settings = Probe | Tokens | Samples
 Observations = Float[Tensor, "batch time_plus_1 n_obs"]
 
 
@@ -70,7 +71,7 @@ class Probing:
             yield self._in_sample(trained.model, sample).assign(model="trained", batch=number)
 
 
-def read_splits(trained: Trained, sequences: str | os.PathLike[str], in_sample: int) -> dict[str, Observations]:
-    """The sequences of all splits, `in_sample` of the evaluation ones; raises `InputError` unless they are of the run's task."""
-    found = {split: read_observations(sequences, split, trained.run.task.n_obs) for split in SPLITS}
+def read_splits(task: Task, sequences: str | os.PathLike[str], in_sample: int) -> dict[str, Observations]:
+    """The sequences of all splits, `in_sample` of the evaluation ones; raises `InputError` unless they fit the task."""
+    found = {split: read_observations(sequences, split, task.n_obs) for split in SPLITS}
     return found | {"evaluation": found["evaluation"][:in_sample]}

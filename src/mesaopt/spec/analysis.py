@@ -51,8 +51,8 @@ class Tokens(Spec):
 
 
 @dataclass(frozen=True)
-class Features(Spec):
-    """Feature probes: `in_sample` sequences are fitted and scored in the published way."""
+class Samples(Spec):
+    """Probes that have no settings of their own: `in_sample` sequences are fitted and scored in the published way."""
 
     in_sample: int = 256
     test_batches: int = 5

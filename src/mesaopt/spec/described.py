@@ -155,7 +155,7 @@ TOKENS = {
     **_BATCHES,
 }
 
-FEATURES = {"in_sample": PROBE["in_sample"], **_BATCHES}
+SAMPLES = {"in_sample": PROBE["in_sample"], **_BATCHES}
 
 ATTENTION = {
     "sequences": Meaning(
@@ -192,7 +192,7 @@ DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Th
     "Evaluate": EVALUATE,
     "Probe": PROBE,
     "Tokens": TOKENS,
-    "Features": FEATURES,
+    "Samples": SAMPLES,
     "Attention": ATTENTION,
     "Sensitivity": SENSITIVITY,
     "Style": STYLE,

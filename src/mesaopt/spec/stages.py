@@ -172,6 +172,23 @@ STAGES = (
         quick=True,
         early=True,
     ),
+    Stage(
+        "control-probe",
+        "What of the next element the preconditioned input alone would tell a linear probe.",
+        of="run",
+        reads=(SEQUENCES, PARAMETERS),
+        arguments=(spec("theory", THEORY_SPEC),),
+        writes=(
+            run_table("control_probe", option="out").holding(
+                "least squares without intercept from the preconditioned input (S S^T + I/lambda)^-1 s_t to s_{t+1}"
+                " (paper, section on deep linear self-attention: probing)",
+                "mesaopt.analyses.control_probe:control_table",
+            ),
+        ),
+        function="control_probe_stage",
+        settings="mesaopt.spec.analysis:Samples",
+        quick=True,
+    ),
     *OF_FIRST_LAYERS,
     # --- of hand-written algorithms
     Stage(

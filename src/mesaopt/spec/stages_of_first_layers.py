@@ -43,7 +43,7 @@ OF_FIRST_LAYERS = (
             ),
         ),
         function="feature_probes_stage",
-        settings="mesaopt.spec.analysis:Features",
+        settings="mesaopt.spec.analysis:Samples",
         quick=True,
         early=True,
     ),

@@ -68,7 +68,7 @@ def probe_run(
     trained = Trained.read(weights)
     if in_context:
         check_measurable(trained.run.model.tokens, trained.run.task.context_length)
-    splits = read_splits(trained, sequences, settings.in_sample)
+    splits = read_splits(trained.run.task, sequences, settings.in_sample)
     probing = Probing(
         lambda observations: Sample(observations, make_targets(trained.run.task, observations, preconditioner)),
         activations,

@@ -18,5 +18,5 @@ def token_probes_stage(weights: File, sequences: File, out: File, controls: bool
     """
     trained = Trained.read(weights)
     check_tokens(trained.run, settings)
-    splits = read_splits(trained, sequences, settings.in_sample)
+    splits = read_splits(trained.run.task, sequences, settings.in_sample)
     write_table(token_table(trained, splits, controls, settings), "token_probes", out)

@@ -59,6 +59,8 @@ TABLES: dict[str, dict[str, str]] = {
         "mse": "float64",
         "r2": "float64",
     },
+    # what of s_{t+1} can be decoded from the preconditioned input at t alone, without a model; columns and units as in `probes`
+    "control_probe": {"split": "string", "batch": "int32", "t": "int32", "mse": "float64", "r2": "float64"},
     # what of s_token can be decoded from the stream after `layer` at position t; model, split and batch as in `probes`; target is
     # token, or shuffled_token (those of other sequences); mse is the squared error, mean over channels and sequences (no half,
     # no sum); r2 as in `probes`
