@@ -31,6 +31,7 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig24": complete.softmax_partial,
     "fig25": complete.softmax_nonlinear,
     "ext/layers": kinds_of_layers.side_by_side,
+    "ext/observations": complete.observations,
     "v2/fig2": complete.tokens_and_features,
     "v2/fig3": complete.attention_and_weights,
     "v2/fig4": linear_layers.one_layer_and_deep,

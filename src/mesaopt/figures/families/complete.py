@@ -1,5 +1,6 @@
 """Complete Transformers, which read raw elements: what their first layer builds, and what the layers after it do with that."""
 
+import dataclasses
 from itertools import product
 
 from mesaopt.figures import contents, controls
@@ -13,6 +14,8 @@ PARTIAL = (("partial/softmax-d7", "{label}, partially", "dashed"), ("partial/hyb
 #: runs of the three sensitivity panels of the main task
 FOLLOWED = {"softmax": ("Softmax-7", "softmax-d7"), "hybrid": ("Hybrid-mesa", "hybrid"), "full_mesa": ("Full-mesa", "full-mesa")}
 WIDTHS = (5, 10, 15, 20, 30, 50)
+#: numbers of concatenated observations that are tried
+CONCATENATED = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 
 
 def _tokens_and_features(first: str, second: str) -> tuple[Panel, ...]:
@@ -70,6 +73,17 @@ def models_by_task() -> Figure:
     ]
     panels = (*curves, *map(controls.on_test_batches, curves), *_published_scalars())
     return Figure("Three tasks", panels, (tuple(panel.name for panel in curves),), 0.36)
+
+
+def observations() -> Figure:
+    """How many observations must be concatenated: Proposition 2 by their number, and two models, on partially observed systems."""
+    by_number = [f"partial/proposition2-searched-k{k}" for k in CONCATENATED]
+    sources = contents.positions("A", "mse_by_k", "Proposition 2, by the number of observations", [], by_number).sources
+    axes = complete.predictions("", "", "", [], []).axes
+    names = [dataclasses.replace(source, series=str(k)) for source, k in zip(sources, CONCATENATED, strict=True)]
+    numbers = Panel("mse_by_k", "shades", "Proposition 2, by number of observations", tuple(names), axes, letter="A")
+    models = complete.predictions("B", "mse", "Prediction", _models("partial"), ["partial/proposition2-nonlinear", "partial/lsq"])
+    return Figure("Concatenated observations", (numbers, models), (("mse_by_k", "mse"),), 0.46)
 
 
 def _models(task: str) -> list[str]:
