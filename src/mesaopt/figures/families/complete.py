@@ -76,7 +76,7 @@ def models_by_task() -> Figure:
 
 
 def observations() -> Figure:
-    """How many observations must be concatenated: Proposition 2 by their number, and two models, on partially observed systems."""
+    """How many observations must be concatenated: Proposition 2 by their number, and two models beside it."""
     by_number = [f"partial/proposition2-searched-k{k}" for k in CONCATENATED]
     sources = contents.positions("A", "mse_by_k", "Proposition 2, by the number of observations", [], by_number).sources
     axes = complete.predictions("", "", "", [], []).axes
