@@ -101,7 +101,7 @@ def test_another_table_is_noticed_however_old(clone: Path) -> None:
 
 
 def test_tables_alone_are_judged_by_all_that_is_behind_them(smoke_figures: Path, tmp_path: Path) -> None:
-    folder = receive(smoke_figures, tmp_path / "clone", "results/smoke/tables", "results/smoke/.digests")
+    folder = receive(smoke_figures, tmp_path / "clone", "results/smoke/tables", "results/smoke/records", "results/smoke/.digests")
     assert planned(folder, *FIGURES, *SMOKE) == {"draw_fig1": 1, "draw_fig13": 1, "publish": 2}
     jobs = planned(folder, *FIGURES, *SMOKE, OTHER_RATE)
     assert (jobs["train"], jobs["collect"], jobs["draw_fig13"]) == (2, 1, 1)
