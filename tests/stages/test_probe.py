@@ -1,5 +1,7 @@
 """Probes against one least-squares problem at a time, targets against formulas, the in-context loss of a known algorithm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,12 @@ from stage_files import TASK, N, observations, run, sequences, trained, transfor
 from workflow_folder import ROOT
 
 from mesaopt.algorithms.preconditioning import Preconditioned
+from mesaopt.algorithms.reading import Reading
 from mesaopt.analyses.in_context import in_context_loss, queries
 from mesaopt.analyses.linear_probes import activations, fit, score, solve
 from mesaopt.analyses.probe_targets import Sample, Target, make_targets, shuffled
 from mesaopt.data.files import read_sequences
+from mesaopt.data.tasks import nonlinear
 from mesaopt.data.test_sets import shared_batches
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
@@ -119,6 +123,42 @@ def test_preconditioned_inputs_follow_the_formula_with_all_earlier_elements():
         torch.testing.assert_close(exact[b, t], expected, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(targets["preconditioned_input"].values, CHEBYSHEV.preconditioned_inputs(data[:, :-1]))
     torch.testing.assert_close(targets["next_token"].values, data[:, 1:])
+
+
+def test_preconditioned_inputs_are_of_what_the_algorithm_reads():
+    """The latest three observations, or the features of the nonlinear task; s_{t+1} stays what it is."""
+    data = observations(30)
+    zero = torch.zeros(30, 2, N).double()
+    latest = torch.cat([zero, data], 1).unfold(1, 3, 1)[:, :T].flip(-1).mT.flatten(2)  # (s_t, s_{t-1}, s_{t-2})
+    features = nonlinear.features(data[:, :T], True)
+    assert (features.norm(dim=-1) - 1).abs().max() < 1e-12
+    for read, reading in ((latest, Reading(3)), (features, Reading(features=nonlinear.features))):
+        targets = make_targets(TASK, data, replace(CHEBYSHEV, reading=reading))
+        exact, approximate = targets["preconditioned_input_exact"].values, targets["preconditioned_input"].values
+        for b, t in np.ndindex(30, T):
+            S = read[b, :t].mT
+            expected = torch.linalg.solve(S @ S.mT + 0.1 * torch.eye(len(S)).double(), read[b, t])
+            torch.testing.assert_close(exact[b, t], expected, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(approximate, CHEBYSHEV.preconditioned_inputs(read))
+        torch.testing.assert_close(targets["next_token"].values, data[:, 1:])
+
+
+def test_probes_of_a_run_decode_what_its_algorithm_reads(tmp_path):
+    """From the parameters to the table: the target is fifteen wide, the elements are three."""
+    theory = Theory("linear/k5", TASK, "chebyshev", steps=1, lr=1.0, n_steps=2, input="concatenated", k=5, fixed_inverse_lam=10.0)
+    rows = [("alpha", 0, 1.0), ("alpha", 1, 2.0), ("beta", 0, 0.0), ("beta", 1, 0.5)]
+    write_table(pd.DataFrame(rows, columns=["parameter", "step", "value"]), "parameters", tmp_path / "p.parquet")
+    preconditioner = read_preconditioner(theory, tmp_path / "p.parquet")
+    data = sequences(tmp_path, evaluation=30, probe_fit=90, probe_score=70)
+    table, _ = probe_run(trained(tmp_path, "raw"), data, preconditioner, controls=True)
+    drawn = [read_sequences(data, split) for split in ("probe_fit", "probe_score")]
+    fitted, scored = (Sample(one, make_targets(TASK, one, preconditioner)) for one in drawn)
+    assert fitted.targets["preconditioned_input"].values.shape[-1] == 5 * N and preconditioner.inverse_lam == 10.0
+    for name in ("next_token", "preconditioned_input", "preconditioned_input_exact"):
+        found = table.query(f"model == 'trained' and split == 'held_out' and target == {name!r}").sort_values(["layer", "t"])
+        with np.errstate(invalid="ignore"):  # what z_t holds of before the sequence does not vary
+            mse, _ = naive(transformer("raw"), fitted, scored, name)
+        np.testing.assert_allclose(found["mse"].to_numpy().reshape(mse.shape), mse, rtol=1e-5, atol=1e-10)
 
 
 def test_large_targets_are_left_out_one_sided_and_by_position():

@@ -4,6 +4,9 @@
 * `current_token`: s_t
 * `preconditioned_input`: the K-step Chebyshev approximation, with learned parameters, of the next one
 * `preconditioned_input_exact`: (S_{t-1} S_{t-1}^T + I/lambda)^-1 s_t, where S_{t-1} holds s_1 ... s_{t-1} as columns
+
+In the last two what the preconditioner reads stands for s_t: the latest observations z_t, or features f_t (paper, sections on
+partially observed and on nonlinear systems). So they may be wider than s_t.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,13 +36,14 @@ class Target:
 def make_targets(
     task: Task, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned, chunk: int = 64
 ) -> dict[str, Target]:
-    """All targets by name, in float64; `preconditioner` supplies the parameters and 1/lambda."""
+    """All targets by name, in float64; `preconditioner` supplies what is read, the parameters and 1/lambda."""
     inputs, following = inputs_targets(observations.double())
     everything = torch.ones(inputs.shape[:2], dtype=torch.bool)
     bound = generator_of(task).bound  # sequences that reach it are no longer linear
     linear = everything if bound is None else (following < bound).all(-1)
-    approximate = [preconditioner.preconditioned_inputs(part) for part in inputs.split(chunk)]
-    exact = [exact_preconditioned_inputs(part, preconditioner.inverse_lam) for part in inputs.split(chunk)]
+    read = preconditioner.reading.inputs(inputs).split(chunk)
+    approximate = [preconditioner.preconditioned_inputs(part) for part in read]
+    exact = [exact_preconditioned_inputs(part, preconditioner.inverse_lam) for part in read]
     return {
         "next_token": Target(following, linear),
         "current_token": Target(inputs, everything),
@@ -48,7 +52,7 @@ def make_targets(
     }
 
 
-def _without_outliers(values: Float[Tensor, "batch time n_obs"]) -> Target:
+def _without_outliers(values: Float[Tensor, "batch time width"]) -> Target:
     """Keeps, at each position, sequences whose target norm is at most two standard deviations above the mean."""
     norms = torch.linalg.vector_norm(values, dim=-1)
     return Target(values, norms <= norms.mean(0) + 2 * norms.std(0, correction=0))
