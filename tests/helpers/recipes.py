@@ -12,7 +12,7 @@ from workflow_folder import ROOT, copy_workflow, environment
 
 PAGE = ROOT / "CONTRIBUTING.md"
 #: what recipes need beside the workflow
-PARTS = ("CONTRIBUTING.md", "README.md", "docs", "pyproject.toml", "results/recorded/tables", "tests")
+PARTS = ("CONTRIBUTING.md", "README.md", "docs", "pyproject.toml", "results/recorded", "tests")
 #: the sentence before a block, and what is done with the block
 NEW = re.compile(r"New file `(?P<path>[^`]+)`:$")
 AFTER = re.compile(r"In `(?P<path>[^`]+)`, after the line (?P<has>that has )?`(?P<line>[^`]+)`:$")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from page_commands import BLOCK, MARK, PAGES, Command, commands
 from recipes import clone as project
 from workflow_folder import ROOT, environment
@@ -102,6 +103,21 @@ def test_a_command_of_a_page_can_be_typed(folder: Path, line: str) -> None:
         assert done.stdout.startswith("digraph"), "what dot is given"
         if shutil.which("dot"):
             subprocess.run(["dot", "-Tpdf"], input=done.stdout, text=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def public_ci() -> list[str]:
+    """What the public CI file runs, as a page would say it: in the environment, with whatever Python make finds."""
+    steps = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]["steps"]
+    runs = [step["run"] for step in steps if "run" in step]
+    return [line.removeprefix(".venv/bin/").removesuffix(' PYTHON="$(command -v python)"') for line in runs]
+
+
+@pytest.mark.parametrize("line", public_ci())
+def test_what_the_public_ci_runs_is_there(folder: Path, line: str) -> None:
+    """Its file cannot be run here."""
+    assert line.split()[0] in ("make", "snakemake") and not re.search("[$;&|]", line), line
+    done = typed(line, folder, *([] if " -n " in line else ["-n"]))
+    assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from workflow_folder import copy_workflow, snakemake
+from workflow_folder import copy_workflow, environment, snakemake
 
 from mesaopt.errors import InputError
 from mesaopt.store import drift
@@ -159,22 +159,51 @@ def starts(python: str) -> bool:
     return subprocess.run([python, "-I", "-c", ""], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("minor", supported_minors())
-def test_on_another_python(minor: int) -> None:
-    """What needs no package: every file is read, provenance is written, and this Python is a supported one."""
+@pytest.fixture(params=supported_minors())
+def minor(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.fixture
+def python(minor: int) -> str:
+    """A Python of that version, where it is here."""
     name = f"python3.{minor}"
     pyenv = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))  # whose shims are there for every version
     found = next((path for path in [shutil.which(name), *map(str, pyenv)] if path and starts(path)), None)
     if found is None:
         pytest.skip(f"NOT TESTED: {name} is not here (.github/workflows/test.yml has it)")
+    return found
+
+
+@pytest.mark.long
+def test_make_on_another_python(minor: int, python: str, tmp_path: Path) -> None:
+    """The environment of the README: what runs is what is declared, and a figure is drawn."""
+    clone = copy_workflow(tmp_path / "clone")
+    shutil.copy(ROOT / "Makefile", clone)
+    shutil.copytree(ROOT / "results/recorded", clone / "results/recorded")
+    variables = environment() | {"SLURM_CONF": "/dev/null"}
+    for line in (
+        ["make", f"PYTHON={python}", ".venv/runtime"],
+        [".venv/bin/snakemake", "environment", "--config", "scale=smoke"],
+        [".venv/bin/snakemake", "figures/fig2.pdf", "--config", "scale=recorded"],
+    ):
+        done = subprocess.run(line, cwd=clone, env=variables, capture_output=True, text=True, timeout=3000)
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+    assert (clone / "figures/fig2.pdf").exists()
+    table = read_table(clone / "results/smoke/environment.parquet", "environment")
+    assert table.loc[table["item"] == "python", "running"].str.startswith(f"3.{minor}.").any()
+
+
+def test_on_another_python(minor: int, python: str) -> None:
+    """What needs no package: every file is read, provenance is written, and this Python is a supported one."""
     code = (
         "import ast, platform, sys; from pathlib import Path; from mesaopt.store.environment import *;"
         "from mesaopt.store.provenance import provenance;"
         "[ast.parse(path.read_text()) for folder in ('src', 'tests', 'benchmarks') for path in Path(folder).rglob('*.py')];"
         "print(is_supported(platform.python_version(), supported_python()), versions()['python'], provenance()['python'])"
     )
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([found, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([python, "-c", code], cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     supported, short, long = done.stdout.split()
     assert (supported, short) == ("True", f"3.{minor}") and long.startswith(f"{short}.")

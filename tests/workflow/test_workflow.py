@@ -154,7 +154,7 @@ def test_what_is_not_recorded_says_so_in_one_line(clone: Path) -> None:
     output = snakemake(clone, "figures/fig3.pdf", "--config", "scale=recorded", succeed=False)
     lines = [line for line in output.splitlines() if "not recorded yet" in line]
     assert len(lines) == 1
-    assert "fig3" in lines[0]
+    assert "fig3" in lines[0] and "no results/recorded/" in lines[0]
     assert "Traceback" not in output
 
 

@@ -224,7 +224,7 @@ def figure_file(figure, file):
     def path(wildcards):
         found = f"{results_of(wildcards.any_scale)}/{file.place.format(figure=figure)}"
         if wildcards.any_scale == "recorded" and not Path(found).exists():
-            stop(f"{figure} is not recorded yet; recorded are: {', '.join(recorded_figures()) or 'none'}")
+            stop(f"{figure} is not recorded yet: no {found}; recorded are: {', '.join(recorded_figures()) or 'none'}")
         return found
 
     return path
