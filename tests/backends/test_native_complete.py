@@ -89,7 +89,7 @@ def models(draw, shapes=None):
         "d_model": d_model if raw else 4 * n_obs,
         "n_heads": draw(st.integers(1, 3)),
         "d_head": d_head,
-        "init_std": draw(st.sampled_from([0.05, 0.3])),
+        "init_std": draw(st.sampled_from([2e-3, 0.05])),
         "clip": draw(st.sampled_from([None, 0.7])),
         "d_pe": draw(st.integers(0, 7)) if raw else 0,
         "d_mlp": d_mlp,
@@ -111,7 +111,9 @@ def test_loss_and_gradients_equal_float64(case):
         st.tuples(
             st.sampled_from(["raw", "constructed"]),
             st.integers(1, 70),
-            st.integers(1, 24),
+            st.integers(
+                2, 24
+            ),  # a normalised head of one channel is 1 or -1: its gradient is zero, and what is found is rounding
             st.integers(1, 45),
             st.integers(1, 9),
             st.integers(0, 150),
