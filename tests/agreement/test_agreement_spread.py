@@ -116,8 +116,8 @@ def test_figures_without_such_curves_make_an_empty_table(tmp_path: Path) -> None
         assert main(["spread", "--tables", str(tmp_path), "--figures", *figures, "--out", str(tmp_path / "spread.parquet")]) == 0
         assert read_table(tmp_path / "spread.parquet", "spread").empty
     assert bands.section(read_table(tmp_path / "spread.parquet", "spread")) == []
-    with pytest.raises(InputError, match="unknown figure 'fig22'"):
-        spread(Tables(tmp_path), ["fig22"])
+    with pytest.raises(InputError, match="unknown figure 'fig222'"):
+        spread(Tables(tmp_path), ["fig222"])
 
 
 def row(panel: str, series: str, **values: float) -> dict:

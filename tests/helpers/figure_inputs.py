@@ -14,6 +14,8 @@ from mesaopt.store.tables import write_table
 SEEDS = (1, 11)
 N_OBS, LAYERS, POSITIONS = 3, 6, 12
 BATCHES = (1, 2, 3, 4, 5)
+#: tables with a row per layer
+LAYERED = ("probes", "feature_probes")
 
 
 def write_results(folder: Path, seeds: tuple[int, ...] = SEEDS, only: str | None = None) -> Path:
@@ -34,7 +36,8 @@ def _write(path: Path, seed: int, rng: np.random.Generator) -> None:
         path.write_text(json.dumps(record(seed)))
     else:
         table = "loss" if path.parent.name == "loss" else path.stem
-        write_table(MAKERS[table](rng), table, path)
+        layers = {"layers": 7} if table in LAYERED and "softmax-d7" in str(path) else {}
+        write_table(MAKERS[table](rng, **layers), table, path)
 
 
 def record(seed: int) -> dict:
@@ -71,11 +74,11 @@ def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
     return pd.concat([mean, *single], ignore_index=True)
 
 
-def _probes(rng: np.random.Generator) -> pd.DataFrame:
+def _probes(rng: np.random.Generator, layers: int = LAYERS) -> pd.DataFrame:
     targets = ("next_token", "preconditioned_input", "current_token", "shuffled_next_token", "shuffled_preconditioned_input")
     names = ["model", "split", "batch", "target", "layer", "t"]
     parts = (("trained", ("in_sample", "held_out"), (0,)), ("untrained", ("in_sample", "held_out"), (0,)))
-    axes = (targets, range(LAYERS + 1), range(1, POSITIONS + 1))
+    axes = (targets, range(layers + 1), range(1, POSITIONS + 1))
     frame = pd.concat(
         [
             pd.MultiIndex.from_product([(model,), splits, batches, *axes], names=names).to_frame(index=False)
@@ -138,8 +141,8 @@ def _token_probes(rng: np.random.Generator) -> pd.DataFrame:
     return _decoded("token", rng, layer=range(1, 2), t=range(50, 51), token=range(43, 51))
 
 
-def _feature_probes(rng: np.random.Generator) -> pd.DataFrame:
-    return _decoded("features", rng, layer=range(LAYERS + 1), t=range(1, POSITIONS + 1))
+def _feature_probes(rng: np.random.Generator, layers: int = LAYERS) -> pd.DataFrame:
+    return _decoded("features", rng, layer=range(layers + 1), t=range(1, POSITIONS + 1))
 
 
 def _attention(rng: np.random.Generator) -> pd.DataFrame:

@@ -93,7 +93,7 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
 
 
 #: stages that no job runs, or that need a git work tree, SLURM or published curves
-BY_HAND = {"compare-curves", "orphans", "overlay", "record", "where"}
+BY_HAND = {"begin", "compare-curves", "orphans", "overlay", "record", "where"}
 
 
 #: a sweep of one point, which figure 2 needs as well

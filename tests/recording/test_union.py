@@ -224,8 +224,8 @@ def test_a_figure_without_its_comparison_asks_for_it(place: Path, capsys: pytest
 
 def test_what_is_no_provenance_or_no_figure(place: Path) -> None:
     results = part(place / "a", "fig2", (1,))
-    with pytest.raises(InputError, match="unknown figure 'fig22': did you mean 'fig2'"):
-        record(results, RECORDED, replace=["fig22"])
+    with pytest.raises(InputError, match="unknown figure 'fig222': did you mean 'fig22'"):
+        record(results, RECORDED, replace=["fig222"])
     (results / "records/fig2.json").write_text('{"seeds": [1], "commits": ["a"]}')
     with pytest.raises(InputError, match=r"fig2.json: not the provenance of a figure \(no runs, training_hours"):
         record(results, RECORDED)

@@ -18,6 +18,7 @@ THEORY = Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_step
 COMMANDS = {
     "data": "--task {} --seed 1 --counts evaluation=4 --sequences a --systems b",
     "train": "--spec {} --weights seed-1/weights.safetensors seed-2/weights.safetensors --checkpoints c",
+    "begin": "--spec {} --longer folder --weights seed-1/weights.safetensors",
     "learn": "--spec {} --seed 1 --out a",
     "evaluate": "--weights a --sequences b --name LSA-6 --out c",
     "evaluate-theory": "--spec {} --parameters a --sequences b --name GD-1 --out c",

@@ -6,6 +6,7 @@ import pytest
 from agreement_tables import ROOT, T, one_layer, write_figure
 from workflow_folder import copy_workflow, planned, snakemake
 
+from mesaopt.agreement.claims_file import read_claims
 from mesaopt.store.tables import read_table
 
 RECORDED = ("--config", "scale=recorded")
@@ -54,14 +55,17 @@ def test_a_folder_that_does_not_exist_is_named_and_the_rest_planned(clone: Path)
 
 def test_computed_scales_make_the_figures_that_claims_need(clone: Path) -> None:
     jobs = planned(clone, "agreement", "--config", "scale=paper")
-    assert jobs["collect"] == 5 and jobs["train"] > 20 and jobs["judge"] == 1
-    left = planned(clone, "agreement", "--config", "scale=paper", "agreement_without=[fig1,fig3,fig11,fig12]")
+    needed = set(read_claims(clone).figures("paper"))
+    assert {"fig1", "fig2", "fig3", "fig11", "fig12", "fig6", "fig17"} <= needed
+    assert jobs["collect"] == len(needed) and jobs["train"] > 20 and jobs["judge"] == 1
+    without = ",".join(sorted(needed - {"fig2"}))
+    left = planned(clone, "agreement", "--config", "scale=paper", f"agreement_without=[{without}]")
     assert left["collect"] == 1 and left["train"] < jobs["train"]
 
 
 def test_mistakes_stop_with_one_line(clone: Path) -> None:
-    output = snakemake(clone, "-n", "agreement", *RECORDED, "agreement_without=[fig22]", succeed=False)
-    assert "config: agreement_without: unknown figure 'fig22': did you mean 'fig2'?" in output
+    output = snakemake(clone, "-n", "agreement", *RECORDED, "agreement_without=[fig222]", succeed=False)
+    assert "config: agreement_without: unknown figure 'fig222': did you mean 'fig22'?" in output
     path = clone / "config/claims.yaml"
     text = path.read_text()
     path.write_text(text.replace("statistic: ratio", "statistic: ration", 1))

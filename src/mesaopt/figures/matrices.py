@@ -39,7 +39,7 @@ def _with_the_future(rows: pd.DataFrame) -> pd.DataFrame:
     """Attention weights with those of later positions, which are zero and in no table."""
     size = int(rows["y"].max())
     later = pd.DataFrame([(t, later) for t in range(1, size + 1) for later in range(t + 1, size + 1)], columns=["y", "x"])
-    return pd.concat([rows[["x", "y", "value"]], later.assign(value=0.0)], ignore_index=True)
+    return pd.concat([rows[["x", "y", "value"]], later.assign(value=0.0)]).drop_duplicates(["x", "y"])
 
 
 def _matrix(panel: Panel, rows: pd.DataFrame) -> np.ndarray:
