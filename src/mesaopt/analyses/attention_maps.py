@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.analyses.probing import Observations
+from mesaopt.analyses.trained import first_layers
 from mesaopt.data.sequences import inputs_targets
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.models.transformer import Transformer, kept_encoding
+from mesaopt.models.transformer import Transformer
 from mesaopt.spec.run import Model
 
 #: the last elements that a query's weights are followed over
@@ -29,12 +30,12 @@ def check_softmax(model: Model) -> None:
 
 def mean_weights(model: Transformer, observations: Observations, chunk: int = 64) -> Float[Tensor, "heads time time"]:
     """The first layer's attention weights (row: query t, column: t' <= t), mean over sequences, in float64; of a pack of one."""
-    first, total = model.blocks()[0], torch.zeros((), dtype=torch.float64)
+    first, total = first_layers(model, 1), torch.zeros((), dtype=torch.float64)
     for part in observations.split(chunk):
-        e = model.embed(tokenise(inputs_targets(part)[0], model.model.tokens)[None])
-        positions = kept_encoding(e.shape[2], model.model.d_pe, e.dtype, e.device) if model.model.d_pe else None
+        tokens = tokenise(inputs_targets(part)[0], model.model.tokens)[None]
         with torch.no_grad():
-            total = total + first.attention_weights(e, positions)[0].double().sum(0)
+            _, stream = first.activations(tokens, inner=("attention_weights",))
+        total = total + stream["layer_1.attention_weights"][0].double().sum(0)
     return total / len(observations)
 
 

@@ -3,10 +3,11 @@
 Token probes, attention maps and sensitivities are of the first layer, at the last position or over all of them.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
-from mesaopt.figures.contents import CONVENTION, LOSS, PRODUCTS, positions
-from mesaopt.figures.parts import Axes, Panel, Source
+from mesaopt.figures.contents import CONVENTION, PRODUCTS, positions
+from mesaopt.figures.parts import Axes, Kind, Panel, Source
 
 #: positions of the paper's sequences: the last one, and those from which on the last elements are followed one by one
 LAST, FOLLOWED = 50, 45
@@ -19,49 +20,46 @@ def _tokens(run: str, split: str, value: str, series: str = "{label}", line: str
     return Source(run, "token_probes", series, "token", value, select=select, line=line)
 
 
+def _by_split(
+    name: str, kind: Kind, title: str, letter: str, axes: Axes, sources: Callable[[str], tuple[Source, ...]]
+) -> tuple[Panel, ...]:
+    """The panel of probes scored as published, and its twin for held-out sequences, in one place."""
+    return tuple(
+        Panel(f"{name}{suffix}", kind, title + words, sources(split), axes, letter=letter, slot=name, split=split)
+        for split, (suffix, words) in _SPLITS.items()
+    )
+
+
 def token_probe(
-    letter: str, name: str, title: str, runs: Sequence[tuple[str, str, str]], kind: str = "curves"
+    letter: str, name: str, title: str, runs: Sequence[tuple[str, str, str]], kind: Kind = "curves"
 ) -> tuple[Panel, ...]:
     """How well each of the last elements is decoded from the first layer's output at the last position, in sample and held out.
 
     `runs` are (run, series, line).
     """
     axes = Axes("decoded element $t'$", "probe error, $(\\hat s - s)^2$ per channel")
-    return tuple(
-        Panel(
-            f"{name}{suffix}",
-            kind,  # type: ignore[arg-type]
-            f"{title}{words}",
-            tuple(_tokens(run, split, "mse", series, line) for run, series, line in runs),
-            axes,
-            letter=letter,
-            slot=name,
-            split=split,
-        )
-        for split, (suffix, words) in _SPLITS.items()
-    )
+
+    def sources(split: str) -> tuple[Source, ...]:
+        return tuple(_tokens(run, split, "mse", series, line) for run, series, line in runs)
+
+    return _by_split(name, kind, title, letter, axes, sources)
 
 
 def token_probe_r2(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
     """The same as a share of variance, which is what the published axis says."""
     axes = Axes("decoded element $t'$", "$R^2$")
-    return tuple(
-        Panel(
-            f"{name}{suffix}", "curves", title + words, (_tokens(run, split, "r2"),), axes, letter=letter, slot=name, split=split
-        )
-        for split, (suffix, words) in _SPLITS.items()
-    )
+    return _by_split(name, "curves", title, letter, axes, lambda split: (_tokens(run, split, "r2"),))
 
 
 def feature_probe(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
     """How well MLP*(s_t) is decoded from what each layer of `run` leaves at t, the input included."""
     axes = Axes("observed tokens $t$", "probe error, $(\\hat f - f)^2$ per channel", x_range=(1, LAST), log=True)
-    found = []
-    for split, (suffix, words) in _SPLITS.items():
+
+    def sources(split: str) -> tuple[Source, ...]:
         select = (("target", "features"), ("split", split), *_TRAINED)
-        source = Source(run, "feature_probes", "layer {layer}", select=select)
-        found.append(Panel(f"{name}{suffix}", "layers", title + words, (source,), axes, letter=letter, slot=name, split=split))
-    return tuple(found)
+        return (Source(run, "feature_probes", "layer {layer}", select=select),)
+
+    return _by_split(name, "layers", title, letter, axes, sources)
 
 
 def attention_map(letter: str, run: str, head: int = 0, title: str = "") -> Panel:
@@ -105,8 +103,8 @@ def predictions(
 ) -> Panel:
     """Next-token MSE over t of runs and hand-written algorithms; `top` is the published end of the y axis."""
     panel = positions(letter, name, title, runs, algorithms)
-    axes = Axes("observed tokens $t$", f"next-token MSE, {LOSS}", x_range=(1, LAST), y_top=top)
-    return Panel(panel.name, panel.kind, panel.title, panel.sources, axes, letter=letter)
+    assert panel.axes is not None
+    return dataclasses.replace(panel, axes=dataclasses.replace(panel.axes, y_top=top))
 
 
 def whole_product(run: str, layer: int, head: int, product: str) -> Panel:

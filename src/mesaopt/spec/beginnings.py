@@ -23,8 +23,8 @@ def inherit(entries: dict[str, dict[str, Any]]) -> dict[str, str]:
             raise InputError(f"{name}: {KEY}: {unknown(longer, 'run', list(entries))}")
         if longer in named:
             raise InputError(f"{name}: {KEY}: {longer} is itself the beginning of {named[longer]}")
-        own, panels = entries[name], {"panels"}
-        base = {key: value for key, value in copy.deepcopy(entries[longer]).items() if key not in panels}
+        own, base = entries[name], copy.deepcopy(entries[longer])
+        base.pop("panels", None)
         base["training"] = {**base.get("training", {}), **own.pop("training", {})}
         entries[name] = {**base, **own}
     return named

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from mesaopt.analyses.snapshots import read_snapshots
 from mesaopt.errors import InputError
-from mesaopt.models.weights import load_weights, save_weights
+from mesaopt.models.weights import save_weights
 from mesaopt.spec.beginnings import is_beginning
 from mesaopt.spec.run import Run, read_spec
 from mesaopt.store.provenance import write_json
@@ -22,20 +23,15 @@ def begin_stage(spec: Run, longer: Path, weights: Path) -> None:
     if not is_beginning(spec, found):
         raise InputError(f"{longer}: {spec.name} is not the beginning of {found.name}: their settings differ")
     folder, steps = weights.parent, spec.training.steps
-    snapshots = load_weights(longer / "snapshots.safetensors")
-    kept = {name: tensor for name, tensor in snapshots.items() if _step(name) <= steps and spec.training.snapshot_at(_step(name))}
-    last = {name.partition("/")[2]: tensor for name, tensor in kept.items() if _step(name) == steps}
-    if not last:
+    snapshots = read_snapshots(longer / "snapshots.safetensors")
+    if steps not in snapshots:
         raise InputError(f"{longer / 'snapshots.safetensors'}: holds no weights of step {steps}")
     write_spec(spec, seed, folder / "spec.json")
     history = read_table(longer / "history.parquet", "history")
     write_table(history[history["step"] <= steps], "history", folder / "history.parquet")
-    save_weights(kept, folder / "snapshots.safetensors")
+    kept = [step for step in snapshots if step <= steps and spec.training.snapshot_at(step)]
+    tensors = {f"step-{step}/{name}": tensor for step in kept for name, tensor in snapshots[step].items()}
+    save_weights(tensors, folder / "snapshots.safetensors")
     provenance = json.loads((longer / "provenance.json").read_text(encoding="utf-8"))
     write_json(folder / "provenance.json", provenance | {"run": spec.name, "beginning_of": found.name})
-    save_weights(last, weights)
-
-
-def _step(name: str) -> int:
-    """Of a snapshot's tensor, `step-N/PARAMETER`."""
-    return int(name.partition("/")[0].removeprefix("step-"))
+    save_weights(snapshots[steps], weights)

@@ -78,10 +78,9 @@ def models_by_task() -> Figure:
 def observations() -> Figure:
     """How many observations must be concatenated: Proposition 2 by their number, and two models beside it."""
     by_number = [f"partial/proposition2-searched-k{k}" for k in CONCATENATED]
-    sources = contents.positions("A", "mse_by_k", "Proposition 2, by the number of observations", [], by_number).sources
-    axes = complete.predictions("", "", "", [], []).axes
-    names = [dataclasses.replace(source, series=str(k)) for source, k in zip(sources, CONCATENATED, strict=True)]
-    numbers = Panel("mse_by_k", "shades", "Proposition 2, by number of observations", tuple(names), axes, letter="A")
+    panel = complete.predictions("A", "mse_by_k", "Proposition 2, by number of observations", [], by_number)
+    sources = (dataclasses.replace(source, series=str(k)) for source, k in zip(panel.sources, CONCATENATED, strict=True))
+    numbers = dataclasses.replace(panel, kind="shades", sources=tuple(sources))
     models = complete.predictions("B", "mse", "Prediction", _models("partial"), ["partial/proposition2-nonlinear", "partial/lsq"])
     return Figure("Concatenated observations", (numbers, models), (("mse_by_k", "mse"),), 0.46)
 
@@ -96,7 +95,7 @@ def _published_scalars() -> tuple[Panel, ...]:
     for task in ("partial", "nonlinear"):
         names = [f"{task}/proposition2-{of}-published" for of in ("linear", "nonlinear")]
         panel = complete.predictions("", f"mse_{task}_published_scalars", "One set of scalars", [], names)
-        found.append(Panel(panel.name, "table", panel.title, panel.sources))
+        found.append(dataclasses.replace(panel, kind="table"))
     return tuple(found)
 
 
