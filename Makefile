@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-# nothing here runs on SLURM; where it is installed but away, Snakemake would wait ten seconds for it at every start
+# nothing here runs on SLURM; with its plugin, and where SLURM is away, Snakemake would wait ten seconds for it at every start
 export SLURM_CONF := /dev/null
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # SYSTEM=1: also tests that change this machine (Debian packages, mounted folders, a SLURM until their end); CI asks for them
@@ -21,15 +21,18 @@ endif
 # an environment that is of no use any more: its folder was moved or copied, and its scripts name the old one; its Python is gone
 STALE := $(shell test -e $(VENV)/python && { test ! -e $(BIN)/pip || grep -qF "$$(pwd -P)/$(BIN)/python" $(BIN)/pip; } && \
 	$(BIN)/python -I -c "" 2>/dev/null || echo FORCE)
-.PHONY: figures test test-long lint bench bench-gpu clean FORCE
+.PHONY: figures slurm test test-long lint bench bench-gpu clean FORCE
 
 figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
 
-test: $(VENV)/development
+# what `snakemake --profile slurm` needs
+slurm: $(VENV)/slurm
+
+test: $(VENV)/development $(if $(SYSTEM),$(VENV)/slurm)
 	pytest -m "not long" -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
 
-test-long: $(VENV)/development
+test-long: $(VENV)/development $(if $(SYSTEM),$(VENV)/slurm)
 	pytest -m long $(PYTEST_OPTIONS)
 
 lint: $(VENV)/development
@@ -58,6 +61,10 @@ FORCE:
 $(VENV)/runtime: $(VENV)/python requirements.txt constraints.txt pyproject.toml
 	$(BIN)/python -P -m pip install --quiet -r requirements.txt -c constraints.txt
 	$(BIN)/python -P -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/slurm: $(VENV)/runtime requirements-slurm.txt
+	$(BIN)/python -P -m pip install --quiet -r requirements-slurm.txt -c constraints.txt
 	@touch $@
 
 $(VENV)/development: $(VENV)/runtime requirements-dev.txt

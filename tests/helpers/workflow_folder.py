@@ -7,8 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from mesaopt.store.environment import PIP_FILES, running
+
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
+PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", *PIP_FILES, "pyproject.toml")
+with_slurm_plugin = pytest.mark.skipif(
+    running("snakemake-executor-plugin-slurm") is None, reason="NOT TESTED: SLURM's plugin of Snakemake; `make slurm` installs it"
+)
 LINKS = ("profiles", "slurm")  # to folders of workflow/
 
 

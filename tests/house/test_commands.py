@@ -14,7 +14,7 @@ import pytest
 import yaml
 from page_commands import BLOCK, MARK, PAGES, Command, commands
 from recipes import clone as project
-from workflow_folder import ROOT, environment
+from workflow_folder import ROOT, environment, with_slurm_plugin
 
 #: commands that are not run here, by how they begin, and why
 ELSEWHERE = {
@@ -94,7 +94,7 @@ def test_there_are_commands_and_marks_are_needed() -> None:
         assert marks == sum(bool(MARK.match(block["before"])) for block in BLOCK.finditer(page.read_text()))
 
 
-@pytest.mark.parametrize("line", RUN)
+@pytest.mark.parametrize("line", [pytest.param(line, marks=[with_slurm_plugin] * ("slurm" in line)) for line in RUN])
 def test_a_command_of_a_page_can_be_typed(folder: Path, line: str) -> None:
     at_once = line.startswith("python") or "--dag" in line or "--unlock" in line
     done = typed(line, folder, *([] if at_once else ["-n"]))

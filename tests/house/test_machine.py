@@ -1,17 +1,21 @@
 """The machine of whoever runs the tests stays as it was: what changes it is asked for, and taken back."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import slurm_cluster
 import system
-from workflow_folder import ROOT, command, environment
+from workflow_folder import ROOT, command, environment, with_slurm_plugin
+
+from mesaopt.store.environment import pip_pins, plain, running
 
 #: where SLURM, munge and their installation keep what they know
 PLACES = ("/etc/slurm", "/etc/munge", "/run/munge", "/run/slurm", "/run/lock", "/var/lib/munge", "/var/lib/slurm", "/var/spool")
@@ -103,7 +107,21 @@ def test_slurm_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     assert os.environ["SLURM_CONF"] == asked
 
 
+def test_what_is_installed_without_being_asked_for_asks_no_cluster() -> None:
+    """Snakemake imports every plugin that is installed, and SLURM's asks its controller then: no package here needs it."""
+    reached = set(pip_pins(ROOT, "requirements.txt")) | set(pip_pins(ROOT, "requirements-dev.txt"))
+    while True:
+        installed = {name for name in reached if running(name) is not None}
+        needed = {plain(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for name in installed for line in requires(name) or []}
+        if needed <= reached:
+            break
+        reached |= needed
+    assert {"snakemake-interface-executor-plugins", "packaging"} <= reached
+    assert not any(name.startswith("snakemake-executor-plugin") for name in reached)
+
+
 @pytest.mark.skipif(shutil.which("scontrol") is None, reason="NOT TESTED: a SLURM that is away; SLURM's programs are not here")
+@with_slurm_plugin
 def test_a_slurm_that_is_away_costs_the_tests_nothing(tmp_path: Path) -> None:
     """The SLURM plugin asks SLURM at every start of Snakemake, and waits ten seconds for one that is away."""
 

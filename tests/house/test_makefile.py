@@ -35,7 +35,7 @@ FOREIGN = {
 def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "it's a clone"
     folder.mkdir()
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml"):
+    for name in ("Makefile", *sorted(path.name for path in ROOT.glob("requirements*.txt")), "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
@@ -62,6 +62,16 @@ def test_what_is_installed_stays(clone: Path) -> None:
     assert asked[0] == "-P -m venv --clear .venv" and installs(asked) == 2 and said == ""
     assert f"HOME={clone.parent}" in asked
     assert installs(make(clone, "figures")[0]) == 0
+
+
+def test_the_plugin_for_slurm_is_installed_where_it_is_asked_for(clone: Path) -> None:
+    def planned(*arguments: str) -> str:
+        line = ["make", "-n", f"PYTHON={clone.parent / 'python'}", *arguments]
+        variables = {"PATH": "/usr/bin:/bin", "HOME": str(clone.parent)}
+        return subprocess.run(line, cwd=clone, env=variables, capture_output=True, text=True, check=True).stdout
+
+    for arguments, expected in ((["figures"], 0), (["test"], 0), (["slurm"], 1), (["test", "SYSTEM=1"], 1)):
+        assert planned(*arguments).count("-r requirements-slurm.txt") == expected
 
 
 @pytest.mark.parametrize("move", [shutil.move, shutil.copytree])

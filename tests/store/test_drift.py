@@ -14,7 +14,7 @@ from workflow_folder import copy_workflow, environment, snakemake
 
 from mesaopt.errors import InputError
 from mesaopt.store import drift
-from mesaopt.store.environment import PIP_NAMES, conda_pins, satisfies, supported_python
+from mesaopt.store.environment import PIP_FILES, PIP_NAMES, conda_pins, satisfies, supported_python
 from mesaopt.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ STATEMENT = "pyproject.toml"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in (*DECLARING, STATEMENT):
+    for name in ("environment.yml", *PIP_FILES, STATEMENT):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -93,6 +93,19 @@ def test_a_pin_changed_in_one_file_alone(project: Path, tampered: str) -> None:
 def test_a_declared_package_that_is_not_there(project: Path) -> None:
     change(project / "environment.yml", "  - pandas=", "  - a-package-nobody-has=1.0\n  - pandas=")
     assert ("a-package-nobody-has", "environment.yml", "missing") in drifts(project)
+
+
+def test_a_plugin_for_slurm_is_missed_by_none_but_has_its_pin(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin, running = "snakemake-executor-plugin-slurm", drift.running
+    for version, expected in (
+        (None, []),
+        ("2.8.0", []),
+        ("1.0", ["environment.yml", "requirements-slurm.txt", "constraints.txt"]),
+    ):
+        monkeypatch.setattr(drift, "running", lambda name, version=version: version if name == plugin else running(name))
+        assert drifts(project) == [(plugin, file, version) for file in expected]
+    change(project / "requirements-slurm.txt", "==2.8.0", "==2.8.1")
+    assert (plugin, "environment.yml", "2.8.1 in requirements.txt") in drifts(project)
 
 
 def test_a_missing_declaration_in_one_line(project: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from slurm_cluster import OPTIONS, Night, clone, jobs, running
-from workflow_folder import ROOT, planned, snakemake
+from workflow_folder import ROOT, planned, snakemake, with_slurm_plugin
 
 from mesaopt.figures.registry import FIGURES
 
@@ -35,6 +35,7 @@ def same_tables(one: Path, other: Path) -> list[str]:
     return tables
 
 
+@with_slurm_plugin
 def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) -> None:
     assert (ROOT / "slurm").resolve() == ROOT / "workflow/profiles/slurm"
     folder = clone(tmp_path / "clone")
@@ -54,6 +55,7 @@ def test_what_the_profile_says_of_rules_is_about_rules() -> None:
     assert set(profile["group-components"]) == {*profile["groups"].values(), "analysis"}
 
 
+@with_slurm_plugin
 def test_quick_analyses_share_slurm_jobs(tmp_path: Path) -> None:
     output = snakemake(clone(tmp_path / "clone"), "-n", "--profile", "slurm", "figures/fig3.pdf", "--config", SMOKE)
     blocks = output.split("Group job ")[1:]

@@ -1,4 +1,4 @@
-"""Is this the declared environment? Compares what runs with environment.yml, requirements.txt, constraints.txt and conda pins.
+"""Is this the declared environment? Compares what runs with environment.yml, the files of pins for pip, and conda pins.
 
 Versions are compared; platform, BLAS, CUDA and threads are recorded.
 """
@@ -16,6 +16,7 @@ import pandas as pd
 
 from mesaopt.errors import InputError
 from mesaopt.store.environment import (
+    PIP_FILES,
     PIP_NAMES,
     conda_pins,
     is_supported,
@@ -49,16 +50,17 @@ def environment_stage(project: Path, out: Path) -> None:
 
 def compare(project: Path) -> pd.DataFrame:
     """Table `environment`: a row per declared package and file, contradictions between the files, facts of the machine."""
-    conda, pip, constraints = conda_pins(project), pip_pins(project, "requirements.txt"), pip_pins(project, "constraints.txt")
-    for name, pins in (("environment.yml", conda), ("requirements.txt", pip), ("constraints.txt", constraints)):
+    conda, pip, slurm, constraints = conda_pins(project), *(pip_pins(project, name) for name in PIP_FILES)
+    for name, pins in (("environment.yml", conda), *zip(PIP_FILES, (pip, slurm, constraints), strict=True)):
         if not pins:
             raise InputError(f"{project / name}: no pinned packages found")
-    pinned = conda if _is_conda() else {name: version for name, version in conda.items() if name != "python"}
+    absent = set() if _is_conda() else {"python", *(name for name in slurm if running(name) is None)}
+    pinned = {name: version for name, version in conda.items() if name not in absent}
     rows = [*_python(project, conda), *_against_what_runs("environment.yml", pinned)]
     rows += _against_what_runs("requirements.txt", pip)
-    installed = {name: version for name, version in constraints.items() if running(name) is not None}
-    rows += _against_what_runs("constraints.txt", installed)
-    rows += _against_each_other(conda, pip, constraints)
+    for name, pins in (("requirements-slurm.txt", slurm), ("constraints.txt", constraints)):
+        rows += _against_what_runs(name, {package: pins[package] for package in pins if running(package) is not None})
+    rows += _against_each_other(conda, {"requirements.txt": pip | slurm, "constraints.txt": constraints})
     rows += [*_pin_file(project / PIN_FILE, conda), *_facts()]
     return pd.DataFrame(rows)
 
@@ -95,10 +97,10 @@ def _python(project: Path, conda: Mapping[str, str]) -> Iterator[Row]:
         yield _row("python", words, "pyproject.toml", f"{conda.get('python', 'missing')} in environment.yml", DRIFT)
 
 
-def _against_each_other(conda: Mapping[str, str], pip: Mapping[str, str], constraints: Mapping[str, str]) -> Iterator[Row]:
+def _against_each_other(conda: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) -> Iterator[Row]:
     """A pin that was changed in one file alone."""
-    for name in sorted((conda.keys() | pip.keys()) - {"python"}):
-        for file, pins in (("requirements.txt", pip), ("constraints.txt", constraints)):
+    for name in sorted((conda.keys() | others["requirements.txt"].keys()) - {"python"}):
+        for file, pins in others.items():
             if pins.get(name) != conda.get(name):
                 found = f"{pins.get(name, 'missing')} in {file}"
                 yield _row(name, conda.get(name, "missing"), "environment.yml", found, DRIFT)

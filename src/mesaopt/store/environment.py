@@ -13,6 +13,8 @@ from pathlib import Path
 
 #: the folder of the Snakefile, when the package runs from its source tree
 PROJECT = Path(__file__).resolve().parents[3]
+#: files with exact pins for pip: of every environment, of one that starts SLURM jobs, of all that those need in turn
+PIP_FILES = ("requirements.txt", "requirements-slurm.txt", "constraints.txt")
 #: names that conda knows under another name than the Python package index
 PIP_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
 
@@ -80,9 +82,15 @@ def satisfies(version: str | None, declared: str) -> bool:
 
 
 def versions(project: Path = PROJECT) -> dict[str, str]:
-    """What runs of the declared packages: the declared version where that is satisfied, else the one that runs."""
+    """What runs of the declared packages: the declared version where that is satisfied, else the one that runs.
+
+    Without those that only start jobs elsewhere: a cluster's environment has them, a laptop's has not, and both compute the same.
+    """
     found = {}
+    started = pip_pins(project, "requirements-slurm.txt")
     for name, declared in conda_pins(project).items():
+        if name in started:
+            continue
         version = running(name)
         if version is not None:
             found[name] = declared if satisfies(version, declared) else _shortened(name, version)
