@@ -1,5 +1,6 @@
 """Verdicts on claims from planted tables: agreement holds, disagreement is found, what is missing is named. And the page."""
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from agreement_tables import ROOT, SEEDS, cell_rows, curve_rows, one_layer, sele
 from figure_inputs import write_results
 from matplotlib.transforms import Bbox
 
-from mesaopt.agreement import draw, page
+from mesaopt.agreement import captions, draw, page
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNDECIDED
 from mesaopt.agreement.judge import count_line, judge, judge_stage
 from mesaopt.agreement.selections import NotMeasured, Tables, select
@@ -210,6 +211,30 @@ def test_the_committed_page_is_that_of_the_recorded_tables(tmp_path: Path) -> No
     tables = (tmp_path / "agreement.parquet", curves, tmp_path / "spread.parquet")
     page.page_stage(ROOT, *tables, "recorded", tmp_path / "page.md")
     assert (ROOT / "docs/agreement.md").read_text() == (tmp_path / "page.md").read_text()
+
+
+def test_the_committed_captions_end_with_the_claims_on_the_recorded_tables(tmp_path: Path) -> None:
+    judge_stage(ROOT, ROOT / "results/recorded/tables", "recorded", [], tmp_path / "agreement.parquet")
+    written = shutil.copytree(ROOT / "workflow/report", tmp_path / "report")
+    captions.captions_stage(ROOT, tmp_path / "agreement.parquet", written)
+    for path in written.iterdir():
+        assert path.read_text() == (ROOT / "workflow/report" / path.name).read_text(), "snakemake write_page"
+
+
+def test_a_caption_ends_with_the_claims_on_its_figure_and_their_numbers() -> None:
+    judged = judged_examples()
+    names = [claim.name for claim in shipped().claims if claim.of.figure == "fig2"]
+    once = captions.with_claims("**Title.**\n", "fig2", shipped(), judged)
+    assert once.startswith("**Title.**\n\n" + captions.MARK)
+    for row in judged[judged["claim"].isin(names)].itertuples():
+        assert (f"* {row.sentence}\n  Ours {page.estimate(row)}, " in once) is (row.verdict != NOT_RUN)
+    assert captions.with_claims(once, "fig2", shipped(), judged) == once
+    assert captions.with_claims(once, "a-figure-without-claims", shipped(), judged) == "**Title.**\n"
+
+
+def test_a_folder_without_captions_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no captions \(\*\.rst\) found"):
+        captions.captions_stage(ROOT, tmp_path / "agreement.parquet", tmp_path)
 
 
 def test_every_claim_is_a_row_of_the_figure() -> None:

@@ -109,6 +109,7 @@ def of_sweep(table: str) -> list[object]:
 def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
     """Arguments by stage, in an order in which they can run, in `folder`."""
     weights, data, theory = trained(folder / "run", "linear"), sequences(folder), folder / "theory.json"
+    (folder / "fig2.rst").write_text("a caption")
     theory.write_text(Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1).to_json())
     snapshots, tensors = weights.with_name("snapshots.safetensors"), transformer("linear").seed_weights(0)
     save_weights({f"step-0/{name}": tensor for name, tensor in tensors.items()}, snapshots)
@@ -133,6 +134,7 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "draw-agreement": [*judged, "--out", "agreement.pdf"],
         "spread": ["--tables", folder, "--figures", "fig2", "--out", "spread.parquet"],
         "agreement-page": [*judged, "--spread", "spread.parquet", "--out", "agreement.md"],
+        "captions": ["--agreement", "agreement.parquet", "--captions", folder],
         "page-html": ["--page", "agreement.md", "--out", "agreement.html"],
         "compare": ["--first", results, "--second", results],
         "environment": ["--out", "environment.parquet"],
@@ -148,5 +150,5 @@ def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(t
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
     without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
     figures = {"collect", "draw", "sweep-table", "draw-sweep", "draw-agreement"}
-    assert without_torch == figures | {"judge", "spread", "agreement-page", "page-html", "compare"}
+    assert without_torch == figures | {"judge", "spread", "agreement-page", "captions", "page-html", "compare"}
     assert not any(facts["compiler"] for (facts,) in found.values())

@@ -46,6 +46,7 @@ OPTIONS = {
     "draw-agreement": ("agreement scale out", "project style"),
     "spread": ("tables out", "figures"),
     "agreement-page": ("agreement spread scale out", "project curves"),
+    "captions": ("agreement captions", "project"),
     "page-html": ("page out", ""),
     "compare-curves": ("tables published out", "project"),
     "overlay": ("figure table published out", "project style"),

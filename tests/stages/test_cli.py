@@ -37,6 +37,7 @@ COMMANDS = {
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
     "spread": "--tables a --figures fig2 fig3 --out b",
     "page-html": "--page a --out b",
+    "captions": "--agreement a --captions b",
     "agreement-page": "--agreement a --spread b --scale paper --out c",
     "compare-curves": "--tables a --published b --out c",
     "overlay": "--figure fig2 --table a --published b --out c.pdf",

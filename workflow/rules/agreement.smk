@@ -150,9 +150,10 @@ rule agreement:
 
 
 rule write_page:
-    """The page that ships with the project, from the recorded tables."""
+    """The page that ships with the project, and the ends of the captions, from the recorded tables."""
     input:
-        "results/recorded/agreement.md",
+        page="results/recorded/agreement.md",
+        agreement="results/recorded/agreement.parquet",
     log:
         "results/recorded/logs/agreement/write_page.log",
     localrule: True
@@ -160,5 +161,7 @@ rule write_page:
         ENVIRONMENT
     params:
         page=shipped("docs/agreement.md"),
+        captions=shipped("workflow/report"),
     shell:
-        "cp {input} {params.page:q} 2> {log}"
+        "cp {input.page} {params.page:q} 2> {log} && "
+        "python -P -m mesaopt captions --agreement {input.agreement} --captions {params.captions:q} >> {log} 2>&1"

@@ -6,8 +6,9 @@ Curves and their bands are seaborn's. Pictures of matrices are in `matrices`.
 import dataclasses
 import functools
 import re
+import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     _lines(canvas, panel.axes, rows, _looks(panel, rows), options)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0, top=_top(panel.axes, rows))
-    canvas.legend(loc="best", handlelength=2.2)
+    _legend(canvas, options, handlelength=2.2)
 
 
 def _top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
@@ -54,7 +55,7 @@ def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     _lines(canvas, panel.axes, rows, lines, options)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0)
-    canvas.legend(loc="best", handlelength=1.8, ncols=1 + (len(names) > 4))
+    _legend(canvas, options, handlelength=1.8, ncols=1 + (len(names) > 4))
 
 
 def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
@@ -67,7 +68,7 @@ def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style)
         logarithmic(canvas)
     else:
         canvas.set_ylim(bottom=min(0.0, canvas.get_ylim()[0]))
-    canvas.legend(loc="best", handlelength=2.2)
+    _legend(canvas, options, handlelength=2.2)
 
 
 def draw_layers(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
@@ -111,7 +112,21 @@ def draw_descent(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Styl
     canvas.set_xlim(-0.3 + mean.index.min(), deepest + 0.3)
     canvas.set_ylim(bottom=0)
     canvas.set_xticks(mean.index, ["input" if x == 0 else f"{x:.0f}" for x in mean.index])
-    canvas.legend(loc="upper right", handlelength=1.5)
+    _legend(canvas, options, handlelength=1.5, loc="upper right")
+
+
+def _legend(
+    canvas: Canvas, options: Style, handlelength: float, ncols: int = 1, loc: Literal["best", "upper right"] = "best"
+) -> None:
+    """A legend no wider than the panel: longer names are broken at a space, unless they have formulas."""
+    size = options.font_size - 0.8
+    page = canvas.get_figure(root=True)
+    assert page is not None
+    width = canvas.get_position().width * page.get_figwidth() * 72 / ncols
+    characters = int((width / size - handlelength - 2) / 0.5)  # letters are about half as wide as high
+    lines, names = canvas.get_legend_handles_labels()
+    names = [name if "$" in name else textwrap.fill(name, max(characters, 8), break_long_words=False) for name in names]
+    canvas.legend(handles=lines, labels=names, loc=loc, handlelength=handlelength, ncols=ncols)
 
 
 def _looks(panel: Panel, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:

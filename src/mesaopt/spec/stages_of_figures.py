@@ -127,6 +127,15 @@ OF_FIGURES_AND_FOLDERS = (
         function="html_stage",
     ),
     Stage(
+        "captions",
+        "Write the claims of every figure, with the paper's value and ours, into its caption.",
+        of="tables",
+        reads=(AGREEMENT,),
+        arguments=(CONFIG, folder("captions")),
+        module="mesaopt.agreement.captions",
+        function="captions_stage",
+    ),
+    Stage(
         "compare-curves",
         "Compare our curves with published ones, point by point.",
         of="tables",
