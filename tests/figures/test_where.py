@@ -11,6 +11,7 @@ from mesaopt.figures.collect import collect
 from mesaopt.figures.origins import equation, origin
 from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.figures.where import where_stage
+from mesaopt.spec.algorithm import ALGORITHMS
 from mesaopt.spec.words import words
 from mesaopt.store.tables import read_table
 
@@ -92,6 +93,7 @@ def test_every_origin_names_code_that_is_there():
     sources = [source for name in FIGURES for panel in figure(name).panels for source in panel.sources]
     assert {place for source in sources for place in origin(source)[1].code if not exists(place)} == set()
     kinds = (*words("layer"), "gd", "chebyshev")
+    kinds = {*kinds, *ALGORITHMS}
     assert all(exists(equation(kind).code) and len(equation(kind).equation) > 20 for kind in kinds)
 
 

@@ -13,7 +13,7 @@ from mesaopt.figures.collect import collect
 from mesaopt.figures.draw import draw, small_print
 from mesaopt.figures.options import Style
 from mesaopt.figures.registry import figure
-from mesaopt.store.environment import fingerprint, versions
+from mesaopt.store.environment import environment_of, fingerprint, versions
 from mesaopt.store.provenance import provenance
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,12 @@ def test_a_figure_of_two_environments_says_so(mixed: Path) -> None:
     assert "made in 2 environments (numpy 2.0, 2.1)" in small_print(figure("fig1"), facts, Style())
     draw("fig1", mixed / "fig1.parquet", mixed / "fig1.json", {}, mixed / "fig1.svg")
     assert (mixed / "fig1.svg").exists()
+
+
+def test_slurms_plugin_makes_no_other_environment() -> None:
+    with_it = versions() | {"snakemake-executor-plugin-slurm": "2.8.0"}
+    old = {"versions": with_it, "environment": fingerprint(with_it)}
+    assert old["environment"] != environment_of(old) == fingerprint(versions()) == environment_of(provenance())
 
 
 def test_a_strict_figure_refuses_two_environments(mixed: Path) -> None:

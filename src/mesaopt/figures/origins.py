@@ -36,6 +36,10 @@ _ALGORITHM_EQUATIONS = {
         "sum_{t'<t} s_{t'+1} s_{t'}^T x_K, x_K: K Chebyshev steps towards (S S^T + I/lambda)^-1 s_t (paper, Proposition 2)",
         "mesaopt.algorithms.preconditioning:Preconditioned",
     ),
+    "lsq": Equation(
+        "(sum_{t'<t} s_{t'+1} s_{t'}^T) (S S^T + I/lambda)^-1 s_t: the least-squares solution, exactly",
+        "mesaopt.algorithms.least_squares:LeastSquares",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from mesaopt.errors import InputError
 from mesaopt.figures.looks import Looks, shipped
 from mesaopt.figures.origins import origins_of
 from mesaopt.figures.registry import algorithms, chosen, figure, inputs, runs
+from mesaopt.store.environment import environment_of
 
 
 def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None = None) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def describe(name: str, results: Path, seeds: Sequence[int], looks: Looks | None
     versions = {library: _distinct(r.get("versions", {}).get(library) for r in made) for library in _libraries(made)}
     learned = _algorithms(name, results, looks)
     specs = [spec for entries in found.values() for _, spec in entries[:1]] + [of["spec"] for of in learned.values()]
-    environments = _distinct(record.get("environment") for record in made)
+    environments = _distinct(map(environment_of, made))
     return {
         "figure": name,
         "scale": results.resolve().name,

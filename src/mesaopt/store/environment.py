@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 #: the folder of the Snakefile, when the package runs from its source tree
 PROJECT = Path(__file__).resolve().parents[3]
@@ -100,6 +101,14 @@ def versions(project: Path = PROJECT) -> dict[str, str]:
 def _shortened(name: str, version: str) -> str:
     """Without the build; of Python, which environment.yml pins likewise, without the patch."""
     return ".".join(version.split(".")[:2]) if name == "python" else version.partition("+")[0]
+
+
+def environment_of(record: Mapping[str, Any], project: Path = PROJECT) -> str | None:
+    """The fingerprint in a provenance; of one from when SLURM's plugin counted, the one without it."""
+    found, started = record.get("versions", {}), pip_pins(project, "requirements-slurm.txt")
+    if not started.keys() & found.keys():
+        return record.get("environment")
+    return fingerprint({name: version for name, version in found.items() if name not in started})
 
 
 def fingerprint(found: Mapping[str, str]) -> str | None:
