@@ -15,7 +15,8 @@ from mesaopt.store.tables import read_table, write_table
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "results/recorded"
-TABLES = sorted(RECORDED.rglob("*.parquet"))
+#: what ships; verdicts on them lie beside them once they were asked for
+TABLES = sorted([*RECORDED.glob("curves.parquet"), *(RECORDED / "tables").rglob("*.parquet")])
 #: what fastparquet, DuckDB, Polars, Arrow for R and pandas all know
 KNOWN = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED"}
 #: those and what they need beside this project's packages, for a folder of its own

@@ -49,7 +49,7 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
 
 def redo(folder: Path) -> None:
     """Let the graph be due from the extraction on."""
-    for name in ("results/smoke/tables", "results/smoke/figures", "figures"):
+    for name in ("results/smoke/tables", "results/smoke/records", "results/smoke/figures", "figures"):
         shutil.rmtree(folder / name)
 
 
