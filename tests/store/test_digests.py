@@ -38,7 +38,7 @@ def test_any_flipped_bit_is_found(tmp_path: Path, kind: str, data: st.DataObject
     with pytest.raises(InputError, match=rf"result\.{kind}: damaged, .*run again"):
         require_intact(path)
     assert not path.exists()
-    assert (tmp_path / f"result.{kind}.damaged").read_bytes() == bytes(content)
+    assert (tmp_path / f"_result.{kind}.damaged").read_bytes() == bytes(content)
 
 
 @CALMLY
@@ -111,3 +111,12 @@ def test_stages_check_the_weights_they_are_given(tmp_path: Path, capsys: pytest.
     status = main(["extract", "--weights", str(path), "--out", str(tmp_path / "a"), "--structure", str(tmp_path / "b")])
     assert status == 1
     assert f"{path}: damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_table_that_was_set_aside_does_not_disturb_its_folder(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.parquet", written(tmp_path, "parquet")
+    pd.DataFrame({"x": [1]}).to_parquet(good)
+    bad.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="damaged"):
+        require_intact(bad)
+    assert pd.read_parquet(tmp_path)["x"].tolist() == [1]

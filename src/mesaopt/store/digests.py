@@ -64,6 +64,6 @@ def require_intact(path: Path) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if not intact:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = path.with_name(f"_{path.name}.damaged")  # readers of a folder of tables pass over what begins so
         os.replace(path, aside)
         raise InputError(f"{path}: damaged, not what was written; kept as {aside.name}; run again to make it anew")
