@@ -11,6 +11,7 @@ from mesaopt.agreement.claims import Claim, Claims, settings_of
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
+from mesaopt.agreement.splits import other_split, scored
 from mesaopt.errors import InputError
 from mesaopt.store.tables import write_table
 
@@ -34,9 +35,11 @@ def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str],
 def judge(claims: Claims, tables: Tables, scale: str, without: Sequence[str] = ()) -> pd.DataFrame:
     """Table `agreement`: all claims in their order, those of other scales included."""
     found = [_measure(claim, tables, scale, without) for claim in claims.claims]
+    others = [_measure(other, tables, scale, without)[0] if (other := other_split(claim)) else None for claim in claims.claims]
     corrected = holm([judgement.p if judgement else math.nan for judgement, _ in found])
     rows = [
-        _row(claim, judgement, p, reason) for claim, (judgement, reason), p in zip(claims.claims, found, corrected, strict=True)
+        _row(claim, judgement, p, reason) | _on_the_other_split(claim, other)
+        for claim, (judgement, reason), p, other in zip(claims.claims, found, corrected, others, strict=True)
     ]
     return pd.DataFrame(rows)
 
@@ -75,6 +78,18 @@ def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str
         "verdict": measured.verdict(measured.p) if judgement else NOT_RUN,
         "verdict_family": measured.verdict(p_family) if judgement else NOT_RUN,
         "reason": reason,
+    }
+
+
+def _on_the_other_split(claim: Claim, judgement: Judgement | None) -> dict[str, Any]:
+    """How the claim's probes are scored, and what the same claim is where they are scored otherwise."""
+    measured = judgement or Judgement(0, math.nan)
+    return {
+        "scored": scored(claim),
+        "other_estimate": measured.estimate,
+        "other_low": measured.low,
+        "other_high": measured.high,
+        "other_verdict": measured.verdict(measured.p) if judgement else NOT_RUN,
     }
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from mesaopt.agreement import bands
+from mesaopt.agreement import bands, splits
 from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
 from mesaopt.agreement.claims_file import read_claims
-from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN, TOO_FEW
+from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN
 from mesaopt.agreement.judge import count_line
-from mesaopt.agreement.words import measured, number
+from mesaopt.agreement.words import edges, interval, measured, number
 from mesaopt.store.tables import atomic_path, read_table
 
 METHOD = """\
@@ -46,6 +46,7 @@ def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, spre
         _summary(claims, list(rows.values())),
         METHOD,
         *(part for topic in claims.topics for part in _topic(claims, topic, rows)),
+        *splits.section(list(rows.values())),
         *_curves(curves),
         *bands.section(spread),
         *_not_run(rows),
@@ -165,14 +166,9 @@ def _changes(claims: Claims) -> list[str]:
 
 def estimate(row: Row) -> str:
     """Estimate and interval."""
-    if row.verdict in (NOT_RUN, TOO_FEW) or math.isnan(row.low):
-        return measured(row.estimate)
-    return f"{measured(row.estimate)} ({measured(row.low)} to {measured(row.high)})"
+    return interval(row.estimate, row.low, row.high)
 
 
 def bound(row: Row) -> str:
     """The bound in words."""
-    low, high = row.bound_low, row.bound_high
-    if math.isnan(low):
-        return f"below {number(high)}"
-    return f"above {number(low)}" if math.isnan(high) else f"{number(low)} to {number(high)}"
+    return edges(row.bound_low, row.bound_high)

@@ -16,3 +16,15 @@ def rounded(value: float, decimals: int) -> str:
 def measured(value: float, digits: int = 3) -> str:
     """That many significant digits, with zeros at the end."""
     return "" if math.isnan(value) else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
+def interval(estimate: float, low: float, high: float) -> str:
+    """A measured value with its interval, where it has one."""
+    return measured(estimate) if math.isnan(low) else f"{measured(estimate)} ({measured(low)} to {measured(high)})"
+
+
+def edges(low: float, high: float) -> str:
+    """A bound in words; NaN: none on that side."""
+    if math.isnan(low):
+        return f"below {number(high)}"
+    return f"above {number(low)}" if math.isnan(high) else f"{number(low)} to {number(high)}"

@@ -114,7 +114,11 @@ TABLES: dict[str, dict[str, str]] = {
     "agreement": dict.fromkeys(("claim", "topic", "sentence", "source", "figures", "statistic"), "string")
     | {"seeds": "int32"}
     | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family"), "float64")
-    | dict.fromkeys(("verdict", "verdict_family", "reason"), "string"),
+    | dict.fromkeys(("verdict", "verdict_family", "reason"), "string")
+    # of claims on probes: how they are scored, and what comes out where they are scored otherwise (agreement/splits.py)
+    | {"scored": "string"}
+    | dict.fromkeys(("other_estimate", "other_low", "other_high"), "float64")
+    | {"other_verdict": "string"},
     # a published curve per row: of its `points` at the same x as ours, the share within the tolerance; the largest gap (ours by
     # published, minus 1), its x, and the standard deviation over our seeds there, as a part of our value
     "curves": dict.fromkeys(("figure", "panel", "series", "published"), "string")
