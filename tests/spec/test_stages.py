@@ -42,7 +42,7 @@ OPTIONS = {
     "sensitivity": ("snapshots sequences out", "settings"),
     "collect": ("figure results seeds out provenance", "looks"),
     "draw": ("figure table provenance out", "style strict-environment"),
-    "judge": ("tables scale out", "project without"),
+    "judge": ("tables scale out", "project without published"),
     "draw-agreement": ("agreement scale out", "project style"),
     "spread": ("tables out", "figures"),
     "agreement-page": ("agreement spread scale out", "project curves"),

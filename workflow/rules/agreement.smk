@@ -5,6 +5,8 @@ rule judge:
     input:
         tables=claim_tables,
         claims=shipped("config/claims.yaml"),
+        published=PUBLISHED_FILES,
+        mapping=shipped("config/published.yaml"),
     output:
         agreement="results/{any_scale}/agreement.parquet",
     log:
@@ -15,10 +17,11 @@ rule judge:
     params:
         tables=tables_of_scale,
         without=config["agreement_without"],
+        published=f"--published {quote(PUBLISHED)}" if PUBLISHED else "",
         code=stage_code("judge"),
     shell:
         "python -P -m mesaopt judge --tables {params.tables:q}"
-        " --scale {wildcards.any_scale} --without {params.without} --out {output.agreement} 2>&1 | tee {log}"
+        " --scale {wildcards.any_scale} --without {params.without} {params.published} --out {output.agreement} 2>&1 | tee {log}"
 
 
 rule spread:

@@ -1,8 +1,9 @@
 """The verdict on every claim, from the tables of figures: a row of table `agreement` each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -10,14 +11,20 @@ import pandas as pd
 from mesaopt.agreement.claims import Claim, Claims, settings_of
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
+from mesaopt.agreement.published_claims import published_value, published_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
 from mesaopt.agreement.splits import other_split, scored
 from mesaopt.errors import InputError
 from mesaopt.store.tables import write_table
 
 
-def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str], out: Path) -> None:
+def judge_stage(
+    project: Path, tables: Path, scale: str, without: Sequence[str], out: Path, published: Path | None = None
+) -> None:
     """Judge the claims of `project`/config/claims.yaml on the figure tables in `tables` and write table `agreement` at `out`.
+
+    Where there is a folder of `published` tables, the claims are computed on these as well; a line is printed for every value in
+    claims.yaml that they contradict.
 
     Claims are judged at the scales that they are meant for, and not on the figures in `without`. A table, panel or series that
     is not there gives the verdict "not run". Prints a line that counts the verdicts. Raises `InputError` in one line for a wrong
@@ -27,18 +34,23 @@ def judge_stage(project: Path, tables: Path, scale: str, without: Sequence[str],
     wanted = [name for name in claims.figures(scale) if name not in without]
     if wanted and not any((tables / f"{name}.parquet").exists() for name in wanted):
         raise InputError(f"{tables}: none of the tables that claims need is here: {', '.join(wanted)}")
-    judged = judge(claims, Tables(tables), scale, without)
+    theirs = {} if published is None else published_values(project, published, claims)
+    judged = judge(claims, Tables(tables), scale, without, theirs)
     write_table(judged, "agreement", out)
     print(f"scale {scale}: {count_line(judged)}")
 
 
-def judge(claims: Claims, tables: Tables, scale: str, without: Sequence[str] = ()) -> pd.DataFrame:
-    """Table `agreement`: all claims in their order, those of other scales included."""
+def judge(
+    claims: Claims, tables: Tables, scale: str, without: Sequence[str] = (), published: Mapping[str, float] = MappingProxyType({})
+) -> pd.DataFrame:
+    """Table `agreement`: all claims in their order, those of other scales included; `published`: what was computed by claim."""
     found = [_measure(claim, tables, scale, without) for claim in claims.claims]
     others = [_measure(other, tables, scale, without)[0] if (other := other_split(claim)) else None for claim in claims.claims]
     corrected = holm([judgement.p if judgement else math.nan for judgement, _ in found])
     rows = [
-        _row(claim, judgement, p, reason) | _on_the_other_split(claim, other)
+        _row(claim, judgement, p, reason)
+        | {"published": published_value(claim, published.get(claim.name, math.nan))}
+        | _on_the_other_split(claim, other)
         for claim, (judgement, reason), p, other in zip(claims.claims, found, corrected, others, strict=True)
     ]
     return pd.DataFrame(rows)
@@ -72,7 +84,6 @@ def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str
         "high": measured.high,
         "bound_low": _finite(claim.bound.low),
         "bound_high": _finite(claim.bound.high),
-        "published": claim.published.value if claim.published else math.nan,
         "p": measured.p,
         "p_family": p_family,
         "verdict": measured.verdict(measured.p) if judgement else NOT_RUN,

@@ -115,7 +115,8 @@ def _views(claims: list[Claim], rows: Mapping[str, Row]) -> list[str]:
     lines = []
     for claim in claims:
         verdict = rows[claim.name].verdict
-        view = claim.views.get(verdict) or (_beyond(rows[claim.name]) if verdict == FAILS else "")
+        beyond = _beyond(rows[claim.name]) if verdict == FAILS else ""
+        view = " ".join(filter(None, [beyond, claim.views.get(verdict)]))
         if view:
             lines.append(f"- *{claim.sentence}* {verdict.capitalize()}. {view}")
     return ["\n".join(lines)] if lines else []

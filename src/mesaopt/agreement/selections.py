@@ -1,6 +1,7 @@
 """The curves that claims select from the tables of figures, per training seed."""
 
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -11,6 +12,15 @@ from mesaopt.store.tables import read_table
 
 class NotMeasured(Exception):
     """A claim's table, panel, series or positions are not there; the message says which."""
+
+
+@runtime_checkable
+class Figures(Protocol):
+    """Where the values behind figures come from."""
+
+    def figure(self, name: str) -> pd.DataFrame:
+        """The `figure` table of that name. Raises `NotMeasured` when there is none."""
+        ...
 
 
 class Tables:
@@ -30,7 +40,7 @@ class Tables:
         return self._read[name]
 
 
-def values_by_seed(claim: Claim, tables: Tables) -> dict[int, float]:
+def values_by_seed(claim: Claim, tables: Figures) -> dict[int, float]:
     """The claim's statistic for every training seed that has all its curves.
 
     Raises `NotMeasured` when one of the curves is missing for all seeds or the statistic is no finite number.

@@ -83,6 +83,7 @@ OF_FIGURES_AND_FOLDERS = (
             folder("tables"),
             SCALE,
             several("without", "*", "FIGURE", "figures whose claims are left out"),
+            folder("published", help="published tables, on which claims are computed as well"),
         ),
         writes=(AGREEMENT.called("out"),),
         module="mesaopt.agreement.judge",

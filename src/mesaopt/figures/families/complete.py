@@ -157,7 +157,7 @@ def tokens_by_model() -> Figure:
         shares = complete.token_probe_r2("", f"r2_{key}", "", f"linear/{run}")
         panels += [*errors, *shares, *controls.probe_controls(errors)]
     layout = tuple(tuple(f"{row}_{key}" for key in runs) for row in ("tokens", "r2"))
-    return Figure("Elements in the first layer's output", tuple(panels), layout, 0.5)
+    return Figure("Elements in the first layer's output", tuple(panels), layout, 0.66)
 
 
 def tokens_by_width() -> Figure:
