@@ -1,13 +1,14 @@
 """Sweeps over any setting, in experiments.yaml and of the user's own; settings of analyses."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mesaopt.errors import InputError
-from mesaopt.spec.analysis import Evaluate, Probe
+from mesaopt.spec.analysis import Analysis, Evaluate, Probe, Sensitivity, Tokens
 from mesaopt.spec.grid import at, filled, points, spelled
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.yaml_files import read_yaml
@@ -118,6 +119,23 @@ def test_wrong_sweeps(asked: dict[str, Any], line: str) -> None:
     with pytest.raises(InputError) as error:
         plan({"sweep": asked})
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Tokens(layer=3), "layer 3 of 2"),
+        (Tokens(position=51), "position 51 is beyond the context of 50"),
+        (Tokens(position=5), "tokens: 8 of 5 elements"),
+        (Sensitivity(tokens=51), "tokens: 51 of 50 elements"),
+        (Tokens(layer=2, position=50, tokens=50), ""),
+        (Sensitivity(tokens=50), ""),
+    ],
+)
+def test_settings_of_analyses_fit_the_run(settings: Analysis, expected: str) -> None:
+    run = plan().run("linear/full-mesa")
+    with pytest.raises(InputError, match=f"linear/full-mesa: {expected}") if expected else nullcontext():
+        settings.check(run)
 
 
 def test_analyses_have_settings_that_scales_and_users_override() -> None:

@@ -86,6 +86,25 @@ def test_wrong_configurations(built: Path, case: str) -> None:
     assert expected in refused(built, TARGET, "--config", *scale, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("target", "settings", "expected"),
+    [
+        (
+            "runs/linear/lsa-d6/seed-1/probes.parquet",
+            "probe: {linear/lsa-d6: {preconditioner: propositon2}}",
+            "preconditioner of linear/lsa-d6: unknown theory entry 'linear/propositon2': did you mean 'linear/proposition2'?",
+        ),
+        (
+            "runs/linear/full-mesa/seed-1/token_probes.parquet",
+            "token-probes: {linear/full-mesa: {layer: 9}}",
+            "analyses: token-probes: linear/full-mesa: layer 9 of 2",
+        ),
+    ],
+)
+def test_settings_of_analyses_that_do_not_fit_the_run(built: Path, target: str, settings: str, expected: str) -> None:
+    assert expected in refused(built, f"results/smoke/{target}", "--config", "scale=smoke", f"analyses={{{settings}}}")
+
+
 @pytest.mark.parametrize("case", FILES)
 def test_wrong_settings_files(clone: Path, case: str) -> None:
     name, old, new, expected = FILES[case]

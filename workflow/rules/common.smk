@@ -164,7 +164,12 @@ def analysis_settings(name, scale, run):
 def preconditioner(wildcards):
     """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task."""
     name = analysis_settings("probe", wildcards.scale, wildcards.run).preconditioner
-    return name if task_of(name) != name else f"{task_of(wildcards.run)}/{name}"
+    full = name if task_of(name) != name else f"{task_of(wildcards.run)}/{name}"
+    try:
+        plan(wildcards.scale).algorithm(full)
+    except InputError as error:
+        stop(f"analyses: probe: preconditioner of {wildcards.run}: {error}")
+    return full
 
 
 def preconditioner_parameters(wildcards):

@@ -3,6 +3,14 @@
 from dataclasses import dataclass
 
 from mesaopt.spec.json import Spec, require
+from mesaopt.spec.run import Run
+
+
+class Analysis(Spec):
+    """Settings that are for one run."""
+
+    def check(self, run: Run) -> None:
+        """Raise `InputError` where the settings do not fit the run, before anything is computed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Probe(Spec):
 
 
 @dataclass(frozen=True)
-class Tokens(Spec):
+class Tokens(Analysis):
     """Token probes: the last `tokens` elements up to `position` (null: T) are decoded from the stream there after `layer`."""
 
     layer: int = 1
@@ -48,6 +56,12 @@ class Tokens(Spec):
         _at_least_one(self, "tokens", "in_sample", "test_batches", "test_batch")
         require(self.layer >= 0, f"layer must not be negative (0 is the input), not {self.layer}")
         require(self.position is None or self.position >= 1, f"position must be at least 1 or null, not {self.position}")
+
+    def check(self, run: Run) -> None:
+        last, depth = run.task.context_length, len(run.model.layers)
+        require(self.layer <= depth, f"{run.name}: layer {self.layer} of {depth}")
+        require((self.position or last) <= last, f"{run.name}: position {self.position} is beyond the context of {last}")
+        require(self.tokens <= (self.position or last), f"{run.name}: tokens: {self.tokens} of {self.position or last} elements")
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class Attention(Spec):
 
 
 @dataclass(frozen=True)
-class Sensitivity(Spec):
+class Sensitivity(Analysis):
     """Sensitivity of the first layer along a training up to step `until`: to the last `tokens` elements one by one, and to the
     earlier ones together; on `sequences` of the seed's own, and on as many of the shared test batches.
     """
@@ -88,6 +102,10 @@ class Sensitivity(Spec):
     def __post_init__(self) -> None:
         _at_least_one(self, "tokens", "sequences", "test_batches")
         require(self.until >= 0, f"until must not be negative, not {self.until}")
+
+    def check(self, run: Run) -> None:
+        last = run.task.context_length
+        require(self.tokens <= last, f"{run.name}: tokens: {self.tokens} of {last} elements")
 
 
 def _at_least_one(settings: Spec, *keys: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec import stages
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.analysis import Probe
+from mesaopt.spec.analysis import Analysis, Probe
 from mesaopt.spec.arguments import load
 from mesaopt.spec.beginnings import inherit, taken
 from mesaopt.spec.grid import at, filled, placed, points
@@ -51,11 +51,14 @@ class Plan:
         return _pick(self.runs, name, "run")
 
     def analysis(self, stage: str, run: str) -> Spec:
-        """The settings of a stage for a run; raises `InputError` for values that cannot be."""
+        """The settings of a stage for a run; raises `InputError` for values that cannot be, or not for this run."""
         kind: type[Spec] = load(_settings_of(stage))
         changes = [of for pattern, of in self.analyses.get(stage, {}).items() if fnmatchcase(run, pattern)]
         try:
-            return kind.from_dict({key: value for of in changes for key, value in of.items()})
+            settings = kind.from_dict({key: value for of in changes for key, value in of.items()})
+            if isinstance(settings, Analysis):
+                settings.check(self.run(run))
+            return settings
         except InputError as error:
             raise InputError(f"analyses: {stage}: {error}") from None
 
