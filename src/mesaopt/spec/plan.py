@@ -184,7 +184,7 @@ def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, 
     try:
         return kind.from_dict({**without_look(values), "name": name, "task": tasks[task].to_dict()})
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None  # some checks know the name
 
 
 def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Run:
