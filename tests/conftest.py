@@ -58,11 +58,11 @@ def smoke_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `snakemake all` is up to date at the smoke scale (minutes: for long tests); to be left as it is."""
-    from workflow_folder import copy_workflow, snakemake
+    """A folder in which `snakemake all` is up to date with `ALL` (minutes: for long tests); to be left as it is."""
+    from workflow_folder import ALL, copy_workflow, snakemake
 
     folder = copy_workflow(tmp_path_factory.mktemp("all") / "clone")
-    snakemake(folder, "all", "--config", "scale=smoke", timeout=3600)
+    snakemake(folder, "all", "--config", *ALL, timeout=3600)
     return folder
 
 

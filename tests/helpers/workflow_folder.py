@@ -16,6 +16,8 @@ PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", *PIP_FILES
 with_slurm_plugin = pytest.mark.skipif(
     running("snakemake-executor-plugin-slurm") is None, reason="NOT TESTED: SLURM's plugin of Snakemake; `make slurm` installs it"
 )
+#: settings of everything there is, as small as it runs
+ALL = ("scale=smoke", "seeds=[1]")
 LINKS = ("profiles", "slurm")  # to folders of workflow/
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from browser import page_after
-from workflow_folder import ROOT, snakemake
+from workflow_folder import ALL, ROOT, snakemake
 
 from mesaopt.figures.registry import FIGURES
 from mesaopt.store.environment import fingerprint, versions
@@ -74,7 +74,7 @@ def test_a_browser_shows_the_page_on_agreement(report: Path) -> None:
 @pytest.mark.long
 def test_the_report_of_everything_has_every_figure(smoke_all: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(smoke_all, tmp_path / "clone", symlinks=True)
-    snakemake(folder, "--report", "report.html", "all", "--config", "scale=smoke")
+    snakemake(folder, "--report", "report.html", "all", "--config", *ALL)
     names = embedded(folder / "report.html", "results")
     assert {f"results/smoke/{kind}/{figure}.{end}" for figure in FIGURES for kind, end in KINDS} <= set(names)
     shown = page_after(folder / "report.html", "Figures", "eye")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from slurm_cluster import OPTIONS, Night, clone, jobs, running
-from workflow_folder import ROOT, planned, snakemake, with_slurm_plugin
+from workflow_folder import ALL, ROOT, planned, snakemake, with_slurm_plugin
 
 from mesaopt.figures.registry import FIGURES
 
@@ -87,7 +87,7 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_every_figure_on_slurm(cluster: None, smoke_all: Path, tmp_path: Path) -> None:
     remote = clone(tmp_path / "remote")
-    Night(remote, "all", SMOKE).end(timeout=3600)
+    Night(remote, "all", *ALL).end(timeout=3600)
     assert len(same_tables(smoke_all, remote)) == len(FIGURES)
     trainings = jobs(remote, "rule_train")
     assert trainings
