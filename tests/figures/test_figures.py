@@ -257,8 +257,12 @@ axes.prop_cycle: cycler('color', ['r', 'g'])
 """
 
 
+#: those that matplotlib reads
+VARIABLES = {"MPLBACKEND": "module://none", "SOURCE_DATE_EPOCH": "86400", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+
+
 def test_a_matplotlibrc_of_the_user_changes_nothing(tables, tmp_path):
-    """matplotlib reads the one in the working folder when it is imported."""
+    """Nor do its variables; matplotlib reads the file in the working folder when it is imported."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "matplotlibrc").write_text(MATPLOTLIBRC)
     code = (
@@ -268,6 +272,7 @@ def test_a_matplotlibrc_of_the_user_changes_nothing(tables, tmp_path):
     )
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     for folder, usetex in ((tmp_path, "False"), (tmp_path / "own", "True")):
+        environment |= VARIABLES if usetex == "True" else {}
         command = [sys.executable, "-W", "error", "-c", code, str(folder / "a.pdf")]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=folder)
         assert done.stdout.strip() == usetex, "the file of the user was not read, or did not outlive the figure"

@@ -1,6 +1,9 @@
 """Kinds of panels by themselves: ticks of logarithmic axes, pictures of whole matrices, sweeps."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,8 @@ from mesaopt.figures.parts import Axes, Panel, Source
 from mesaopt.figures.sweep import draw_facets
 from mesaopt.spec.look import Look
 from mesaopt.store.tables import write_table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("limits", [(0.01, 100), (0.3, 4), (1.1, 1.9)])
@@ -88,5 +93,14 @@ def test_sweeps_are_facets_of_a_table_alone(tmp_path):
         looks = {"Softmax-7": Look("Softmax-7", "softmax", 7)}
         draw_facets(tmp_path / "sweep.parquet", ("layers", "loss"), {"dpi": 50}, tmp_path / f"{name}.png", looks, "scale laptop")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    (tmp_path / "matplotlibrc").write_text("axes.spines.left: False\nsavefig.bbox: tight\ntext.usetex: True\n")
+    code = (
+        "from pathlib import Path; from mesaopt.figures.sweep import draw_facets; from mesaopt.spec.look import Look;"
+        "options = {'dpi': 50}, Path('own.png'), {'Softmax-7': Look('Softmax-7', 'softmax', 7)}, 'scale laptop';"
+        "draw_facets(Path('sweep.parquet'), ('layers', 'loss'), *options)"
+    )
+    variables = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path), "MPLBACKEND": "module://none"}
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, env=variables, cwd=tmp_path)
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "a.png").read_bytes(), "a matplotlibrc of the user changes nothing"
     with pytest.raises(InputError, match="a figure is one of pdf, png, svg, not gif"):
         draw_facets(tmp_path / "sweep.parquet", ("layers", "loss"), {}, tmp_path / "c.gif")

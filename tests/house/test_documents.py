@@ -108,6 +108,25 @@ def test_the_readme_changes_settings_that_there_are(given: str) -> None:
     )
 
 
+def numbers(words: str) -> set[int]:
+    """Those of `1 to 3, 6 and 9`."""
+    found = re.findall(r"(\d+)(?: to (\d+))?", words)
+    return {number for first, last in found for number in range(int(first), int(last or first) + 1)}
+
+
+def test_the_readme_says_which_of_the_papers_figures_there_are() -> None:
+    text = " ".join(README.split())
+    there = {int(name.removeprefix("fig")) for name in FIGURES if "/" not in name}
+    (said,), (missing,) = (
+        re.findall(r"the paper's figures ([^`]*?) as", text),
+        re.findall(r"Figures ([^;]*?) are not here yet", text),
+    )
+    assert numbers(said) == there and numbers(missing) == set(range(1, 29)) - there
+    recorded = {path.stem for path in (ROOT / "results/recorded/records").glob("*.json")}
+    (unrecorded,) = re.findall(r"\(([^()]*?)\) have no recorded tables yet", text)
+    assert numbers(unrecorded) == {number for number in there if f"fig{number}" not in recorded}
+
+
 def test_every_figure_has_a_row_in_the_page_that_the_readme_leads_to() -> None:
     page = (ROOT / "docs/figures.md").read_text()
     assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", page, flags=re.MULTILINE) == list(FIGURES)

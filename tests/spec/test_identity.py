@@ -11,8 +11,11 @@ from mesaopt.recording.union import difference
 from mesaopt.recording.union_facts import Made
 from mesaopt.spec import run as spec
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
+from mesaopt.spec.arguments import load
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.run import Model, Run, Task, Training
+from mesaopt.spec.stages import STAGES
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import read_table
 
@@ -25,6 +28,8 @@ def table_of(record: Path) -> Path:
     return (results / "tables" / record.relative_to(results / "records")).with_suffix(".parquet")
 
 
+#: those that all seeds share, of every analysis that has them
+BATCHES = {"test_batches": 5, "test_batch": 256}
 #: every default, once and for all: another one would silently make another run of everything that left it out
 DEFAULTS: dict[type, dict[str, Any]] = {
     Task: {"n_state": 10, "n_obs": 10, "context_length": 50, "kind": "", "state_noise": None, "obs_noise": None},
@@ -64,6 +69,12 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "search_low": 0.001,
         "search_high": 10.0,
     },
+    Evaluate: BATCHES,
+    Samples: {"in_sample": 256, **BATCHES},
+    Probe: {"preconditioner": "proposition2", "in_sample": 256, "in_context": 64, **BATCHES},
+    Tokens: {"layer": 1, "position": None, "tokens": 8, "in_sample": 256, **BATCHES},
+    Attention: {"sequences": 2048, **BATCHES},
+    Sensitivity: {"until": 2900, "tokens": 6, "sequences": 64, "test_batches": 1},
 }
 
 
@@ -87,6 +98,10 @@ def test_no_default_ever_changes(kind: type) -> None:
     found = {field.name: field.default for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
     assert {name: found.get(name, "gone") for name in DEFAULTS[kind]} == DEFAULTS[kind]
     assert found.keys() == DEFAULTS[kind].keys(), "a new setting: write its default here, where it stays"
+
+
+def test_no_settings_are_without_their_defaults_here() -> None:
+    assert {load(entry.settings) for entry in STAGES if entry.settings} <= DEFAULTS.keys()
 
 
 def test_the_identity_says_what_differs_from_the_defaults() -> None:

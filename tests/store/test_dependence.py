@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stage_files import MODELS, TASK, TRAINING, sequences, trained
+from stage_files import MODELS, TASK, TRAINING
+from stripped import stripped
 
 from mesaopt.spec.run import Run
 from mesaopt.spec.words import FOLDERS
-from mesaopt.store.fingerprint import SOURCES, WITHOUT_NUMBERS, code_fingerprint, modules_behind
+from mesaopt.store.fingerprint import SOURCES, code_fingerprint, modules_behind
 
 TRAINING_LOOP = "mesaopt.training.loop"
 #: the words of some runs
@@ -78,39 +79,6 @@ def test_runs_name_their_modules() -> None:
     every = {f"mesaopt.{folder.replace('/', '.')}" for folder in FOLDERS.values()}
     unnamed = {name for name in modules_behind(TRAINING_LOOP) if name.rpartition(".")[0] in every}
     assert not unnamed, "no word is imported that the run does not say"
-
-
-def stripped(folder: Path, modules: set[str]) -> Path:
-    """A package that holds nothing but `modules`, what lies beside them, and the rooms that never count."""
-    for path in SOURCES.rglob("*"):
-        if path.is_dir() or "__pycache__" in path.parts:
-            continue
-        parts = path.relative_to(SOURCES).with_suffix("").parts
-        name = ".".join(["mesaopt", *parts]).removesuffix(".__init__")
-        wanted = name in modules or parts[0] in WITHOUT_NUMBERS or name == "mesaopt" or path.suffix in (".cpp", ".h")
-        if wanted:
-            target = folder / "mesaopt" / path.relative_to(SOURCES)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    return folder
-
-
-CALLS = {
-    "mesaopt.stages.evaluate": "evaluate_run({weights!r}, {sequences!r}, 'any', {out!r})",
-    "mesaopt.stages.extract": "extract_run({weights!r}, {out!r}, {out!r} + '.structure')",
-}
-
-
-@pytest.mark.parametrize("module", CALLS)
-def test_a_stage_needs_nothing_but_what_it_depends_on(tmp_path: Path, module: str) -> None:
-    weights, data = trained(tmp_path / "seed-1", "mesa"), sequences(tmp_path)
-    run = Run("linear/mesa", TASK, MODELS["mesa"], TRAINING)
-    sources = stripped(tmp_path / "src", modules_behind(module, run.modules()))
-    assert not (sources / "mesaopt/models/layers/softmax.py").exists() and not (sources / "mesaopt/figures").exists()
-    call = CALLS[module].format(weights=str(weights), sequences=str(data), out=str(tmp_path / "out.parquet"))
-    code = f"import sys; sys.path.insert(0, {str(sources)!r}); from {module} import *; {call}"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"}, cwd=tmp_path)
-    assert (tmp_path / "out.parquet").exists()
 
 
 def test_a_training_needs_nothing_but_what_it_depends_on(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_plugin_for_slurm_is_missed_by_none_but_has_its_pin(project: Path, mon
         monkeypatch.setattr(drift, "running", lambda name, version=version: version if name == plugin else running(name))
         assert drifts(project) == [(plugin, file, version) for file in expected]
     change(project / "requirements-slurm.txt", "==2.8.0", "==2.8.1")
-    assert (plugin, "environment.yml", "2.8.1 in requirements.txt") in drifts(project)
+    assert (plugin, "environment.yml", "2.8.1 in requirements-slurm.txt") in drifts(project)
 
 
 def test_a_missing_declaration_in_one_line(project: Path) -> None:

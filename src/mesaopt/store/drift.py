@@ -34,6 +34,7 @@ PIN_FILE = "environment.linux-64.pin.txt"
 DRIFT, DECLARED, RECORDED = "drift", "as declared", "recorded"
 _PINNED = r"\S+/([\w.-]+)-([\w.!+]+)-([\w.+]+)\.(?:conda|tar\.bz2)#(?:sha256:)?([0-9a-f]{32,64})"
 Row = dict[str, str]
+Pins = Mapping[str, str]
 
 
 def environment_stage(project: Path, out: Path) -> None:
@@ -60,7 +61,7 @@ def compare(project: Path) -> pd.DataFrame:
     rows += _against_what_runs("requirements.txt", pip)
     for name, pins in (("requirements-slurm.txt", slurm), ("constraints.txt", constraints)):
         rows += _against_what_runs(name, {package: pins[package] for package in pins if running(package) is not None})
-    rows += _against_each_other(conda, {"requirements.txt": pip | slurm, "constraints.txt": constraints})
+    rows += _against_each_other(conda, pip, slurm, constraints)
     rows += [*_pin_file(project / PIN_FILE, conda), *_facts()]
     return pd.DataFrame(rows)
 
@@ -97,10 +98,11 @@ def _python(project: Path, conda: Mapping[str, str]) -> Iterator[Row]:
         yield _row("python", words, "pyproject.toml", f"{conda.get('python', 'missing')} in environment.yml", DRIFT)
 
 
-def _against_each_other(conda: Mapping[str, str], others: Mapping[str, Mapping[str, str]]) -> Iterator[Row]:
+def _against_each_other(conda: Pins, pip: Pins, slurm: Pins, constraints: Pins) -> Iterator[Row]:
     """A pin that was changed in one file alone."""
-    for name in sorted((conda.keys() | others["requirements.txt"].keys()) - {"python"}):
-        for file, pins in others.items():
+    for name in sorted((conda.keys() | pip.keys() | slurm.keys()) - {"python"}):
+        own = ("requirements-slurm.txt", slurm) if name in slurm else ("requirements.txt", pip)
+        for file, pins in (own, ("constraints.txt", constraints)):
             if pins.get(name) != conda.get(name):
                 found = f"{pins.get(name, 'missing')} in {file}"
                 yield _row(name, conda.get(name, "missing"), "environment.yml", found, DRIFT)
