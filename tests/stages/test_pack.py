@@ -1,13 +1,13 @@
 """Packs as processes: the same bits as separate seeds, through kill -9 and SIGTERM; what the command refuses."""
 
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -67,7 +67,7 @@ def trainers() -> set[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no parent-death signal")
-def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path: Path):
+def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path: Path, random: Random):
     """kill -9 of the waiting process takes its trainers with it; SIGTERM saves; the next call goes on."""
     # so many steps that no seed is through before the other has saved, on a busy machine neither
     run, seeds = make_run(1000), [1, 11]
