@@ -78,6 +78,12 @@ def test_other_settings_of_an_analysis(received: Path, smoke_figures: Path) -> N
         assert planned(folder, *FIGURES, *SMOKE, "analyses={probe: {'*': {in_context: 5}}}") == jobs
 
 
+def test_other_settings_of_a_learned_algorithm(received: Path) -> None:
+    """And of what reads its parameters; of the figures asked for, one does."""
+    jobs = {"learn": 1, "evaluate_extract_probe": 2, "collect": 1, "draw_fig1": 1, "publish": 1}
+    assert planned(received, *FIGURES, *SMOKE, "theory={linear/proposition2: {steps: 7}}") == jobs
+
+
 def test_another_seed_is_not_one_that_is_there(clone: Path) -> None:
     shutil.copytree(clone / RUN / "seed-1", clone / RUN / "seed-111")
     jobs = planned(clone, "figures/fig1.pdf", *SMOKE, "seeds=[1,111]")
@@ -115,6 +121,7 @@ def test_results_of_an_older_version_say_enough_of_trainings(clone: Path) -> Non
     assert "Nothing to be done" in output
     assert output.count(UNKNOWN) == 1
     assert planned(clone, *FIGURES, *SMOKE, OTHER_RATE) == RETRAINED
+    assert planned(clone, *FIGURES, *SMOKE, "theory={linear/proposition2: {steps: 7}}")["learn"] == 1
     jobs = planned(clone, *FIGURES, *SMOKE, "analyses={probe: {'*': {in_context: 5}}}")
     assert jobs["evaluate_extract_probe"] == 2 and "train" not in jobs
     add_code(clone, "models/layers/linear.py")
