@@ -27,3 +27,14 @@ def test_a_fallback_that_costs_hours_is_said_once(tmp_path: Path, monkeypatch: p
     # nothing to train, and nothing that was hoped for
     assert LINE not in snakemake(folder, "results/smoke/tables/fig13.parquet", "-n", *FEW)
     assert LINE not in snakemake(folder, *trained(111), *FEW, "backend=torch")
+
+
+def test_compiled_code_that_cannot_be_kept_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled lies in the cache of the user."""
+    folder = copy_workflow(tmp_path / "clone")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/mesaopt").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    output = snakemake(folder, *trained(1), *FEW)
+    (said,) = [line for line in output.splitlines() if "several times as long as with compiled code" in line]
+    assert said.endswith(f"no files can be made in {tmp_path}/cache/mesaopt (it follows XDG_CACHE_HOME and HOME)")

@@ -15,6 +15,7 @@ from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
 from mesaopt.figures.looks import to_json as looks_to_json
 from mesaopt.process.garbage import search_rarely
+from mesaopt.process.home import require_cache
 from mesaopt.process.orphans import queued_jobs
 from mesaopt.spec import files
 from mesaopt.spec.stages import analyses, stage
@@ -273,7 +274,8 @@ def say_slow_trainings():
     if workflow.is_main_process and not workflow.non_local_exec and any(takes_compiled_code):
         try:
             require_compiler()
-        except BuildError as error:
+            require_cache()
+        except (BuildError, InputError) as error:
             print(f"mesaopt: trainings take several times as long as with compiled code: {error}", file=sys.stderr, flush=True)
 
 

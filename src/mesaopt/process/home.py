@@ -41,6 +41,13 @@ def cache_folder() -> Path:
     return (usual if usual is not None and _can_write(usual) else temporary_home() / ".cache") / "mesaopt"
 
 
+def require_cache() -> None:
+    """Raise `InputError`, in one line, unless files can be made in the folder of `cache_folder`."""
+    folder = cache_folder()
+    if not _can_write(folder):
+        raise InputError(f"no files can be made in {folder} (it follows XDG_CACHE_HOME and HOME)")
+
+
 def temporary_home() -> Path:
     """A folder of this user alone among the temporary files, the same for every process: code is loaded from it.
 
