@@ -10,6 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from mesaopt.errors import InputError
+from mesaopt.store.made import Made, write_made
 from mesaopt.store.tables import atomic_path, sync_folder, write_table
 
 LOSS = pd.DataFrame({"predictor": ["any"], "batch": [0], "t": [1], "mse": [1.0]})
@@ -39,6 +40,18 @@ def test_a_folder_is_synced_after_the_rename_in_it(tmp_path: Path, calls: list[t
     write_table(LOSS, "loss", tmp_path / "run/loss.parquet")
     digest, table = ("rename", ".loss.parquet.sha256"), ("rename", "loss.parquet")
     assert calls == [("file", ""), ("file", ""), digest, table, ("folder", "run")], "table and digest before their names"
+
+
+def test_so_are_the_folders_of_digests_and_records(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+    """The digest of a figure's table lies apart, and is there before the table is."""
+    path = tmp_path / "results/smoke/tables/fig1.parquet"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"table")
+    digest = [("file", ""), ("rename", "fig1.parquet.sha256"), ("folder", "tables")]
+    assert calls == [("file", ""), *digest, ("rename", "fig1.parquet"), ("folder", "tables")]
+    calls.clear()
+    write_made(Made(str(path), None, "collect", None, [], {}, ""))
+    assert calls == [("file", ""), ("rename", "fig1.parquet.made.json"), ("folder", "tables")]
 
 
 def test_file_systems_that_cannot_sync_a_folder_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from mesaopt.errors import InputError
-from mesaopt.store.disk import sha256
+from mesaopt.store.disk import sha256, sync_folder
 
 _SUFFIXES = (".parquet", ".safetensors")
 
@@ -42,6 +42,8 @@ def write_digest(path: Path, content: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, place)
+            if place.parent != path.parent:  # that of the file itself follows its own new name
+                sync_folder(place.parent)
         finally:
             temporary.unlink(missing_ok=True)
         if place != beside(path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.store.digests import beside, digest_path
-from mesaopt.store.disk import sha256
+from mesaopt.store.disk import sha256, sync_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,7 @@ def write_made(made: Made) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, place)
+        sync_folder(place.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
