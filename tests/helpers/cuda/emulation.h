@@ -1,0 +1,57 @@
+// The device code's platform without a GPU: a block is TEAM threads of the operating system, LANES of them a warp.
+//
+// With one thread barriers are nothing. With more, each is a thread that ThreadSanitizer knows: it reports what a barrier fails to order.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <pthread.h>
+
+#ifndef TEAM
+#define TEAM 1
+#endif
+#ifndef LANES
+#define LANES 1
+#endif
+#define DEVICE static inline
+#define UNROLL
+#define UNROLL_SOME
+
+static thread_local int this_thread = 0;
+static pthread_barrier_t block_barrier, warp_barriers[TEAM / LANES];
+static float told[TEAM];  // what the lanes of a warp tell one another
+
+struct Block {
+    int rank;
+    static constexpr int size = TEAM;
+    void sync() const {
+        if (TEAM > 1) pthread_barrier_wait(&block_barrier);
+    }
+};
+struct Warp {
+    int rank;
+    static constexpr int size = LANES;
+    void sync() const {
+        if (LANES > 1) pthread_barrier_wait(&warp_barriers[this_thread / LANES]);
+    }
+    template <class F> float all(float x, F f) const {
+        told[this_thread] = x;
+        sync();
+        float found = told[this_thread / LANES * LANES];
+        for (int lane = 1; lane < LANES; lane++) found = f(found, told[this_thread / LANES * LANES + lane]);
+        sync();
+        return found;
+    }
+    float sum(float x) const {
+        return all(x, [](float a, float b) { return a + b; });
+    }
+    float largest(float x) const {
+        return all(x, [](float a, float b) { return b > a ? b : a; });
+    }
+};
+DEVICE unsigned high_product(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+DEVICE float square_root(float x) { return std::sqrt(x); }
+DEVICE float exponential(float x) { return std::exp(x); }
+DEVICE float logarithm(float x) { return std::log(x); }
+DEVICE float cosine_of_turns(float x) { return std::cos(6.283185307f * x); }
+DEVICE float sine_of_turns(float x) { return std::sin(6.283185307f * x); }
+DEVICE float hyperbolic_tangent(float x) { return std::tanh(x); }

@@ -1,0 +1,58 @@
+"""The CUDA kernels compiled as plain C++, so that tests without a GPU run the very source that a GPU runs."""
+
+import ctypes
+import functools
+import hashlib
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mesaopt.backends.cuda import build
+from mesaopt.backends.cuda.backend import CudaBackend
+from mesaopt.backends.cuda.kernels import Kernels, Sizes
+from mesaopt.backends.cuda.shape import Shape
+from mesaopt.backends.native.build import compiler
+
+FOLDER = Path(__file__).parent / "cuda"
+#: layouts and tiles are those of this GPU
+CAPABILITY = (9, 0)
+FLAGS = ("-std=c++17", "-O1", "-fno-strict-aliasing", "-shared", "-fPIC", f"-I{build.FOLDER}", f"-I{FOLDER}")
+
+
+class EmulatedKernels:
+    """Kernels of a shape on tensors in the memory of the CPU; see `backends.cuda.kernels.Kernels`."""
+
+    #: few, so that blocks have several sequences and seeds several blocks
+    places = 6
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
+        self.sizes = Sizes(*(ctypes.c_int * len(Sizes._fields)).in_dll(self.library, "mesaopt_sizes"))
+
+    def launch(self, name: str, arguments: ctypes.Structure, count: int) -> None:
+        getattr(self.library, f"mesaopt_{name}")(ctypes.byref(arguments), count)
+
+
+@functools.cache
+def emulated_kernels(shape: Shape) -> Kernels:
+    """Compiled once for all tests of this process and those that share its temporary folder."""
+    return EmulatedKernels(compiled(shape, FLAGS))
+
+
+def compiled(shape: Shape, flags: tuple[str, ...]) -> Path:
+    """The emulation as a library, or with other flags as a program."""
+    command = [*compiler(), *flags, *shape.definitions(CAPABILITY), str(FOLDER / "emulate.cpp")]
+    texts = [path.read_text() for folder in (FOLDER, build.FOLDER) for path in sorted(folder.glob("*.[hc]*"))]
+    key = hashlib.sha256("\0".join([*command, *texts]).encode()).hexdigest()[:20]
+    path = Path(tempfile.gettempdir()) / f"mesaopt-cuda-emulation-{key}"
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            unfinished = Path(scratch) / "emulation"
+            subprocess.run([*command, "-o", str(unfinished)], check=True, capture_output=True)
+            unfinished.rename(path)
+    return path
+
+
+def emulated_backend() -> CudaBackend:
+    """The CUDA backend on a CPU."""
+    return CudaBackend(kernels_of=emulated_kernels, device="cpu")
