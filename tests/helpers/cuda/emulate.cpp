@@ -6,7 +6,8 @@
 #include <thread>
 #include <vector>
 
-// Every array of a block by itself, so that what is read or written outside of it is found; filled with NaN, which zeros must replace.
+// Every array of a block by itself, so that what is read or written outside of it is found; filled with NaN, which zeros must
+// replace.
 struct Memory {
     Arrays arrays;
     Memory() {

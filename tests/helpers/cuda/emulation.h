@@ -1,6 +1,7 @@
 // The device code's platform without a GPU: a block is TEAM threads of the operating system, LANES of them a warp.
 //
-// With one thread barriers are nothing. With more, each is a thread that ThreadSanitizer knows: it reports what a barrier fails to order.
+// With one thread barriers are nothing. With more, each is a thread that ThreadSanitizer knows: it reports what a barrier fails
+// to order.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,11 +1,11 @@
-// What stands around the step: weights into the kernel's own order, positions, partial sums into gradients, and AdamW. Every function
-// is the work of one thread of a launch, one of `count`.
+// What stands around the step: weights into the kernel's own order, positions, partial sums into gradients, and AdamW. Every
+// function is the work of one thread of a launch, one of `count`.
 #pragma once
 #include "step.h"
 
 // Where weights and gradients of a model lie in vectors that hold parameter after parameter, and in each seed after seed
-// (training/optimizer.py): of number i of the packed order that of seed 0, or -1 for padding, and how far apart seeds are. After
-// the model's come those of the positions, heads * PACKED_POSITIONS.
+// (training/optimizer.py): of number i of the packed order that of seed 0, or -1 for padding, and how far apart seeds are.
+// After the model's come those of the positions, heads * PACKED_POSITIONS.
 struct Layout {
     int depth, heads, seeds, groups;
     const int *at, *apart;
@@ -67,7 +67,8 @@ DEVICE void reduce(int rank, int count, const Reduce& p) {
             const float* partials = p.table_partials + first * table + number - model;
             p.table_gradient[(long long)seed * table + number - model] = sum_of(partials, p.layout.groups, table);
         } else if (const int at = p.layout.at[number]; at >= 0) {
-            p.gradients[at + (long long)seed * p.layout.apart[number]] = sum_of(p.partials + first * model + number, p.layout.groups, model);
+            const float* partials = p.partials + first * model + number;
+            p.gradients[at + (long long)seed * p.layout.apart[number]] = sum_of(partials, p.layout.groups, model);
         }
     }
 }
@@ -102,7 +103,7 @@ DEVICE void position_gradients(int rank, int count, const PositionGradients& p) 
 // The step of training/step.py and training/optimizer.py: gradients clipped to [-bound, bound], then AdamW.
 struct Optimise {
     int count;
-    float bound, beta_1, beta_2, epsilon;
+    float bound, new_1, beta_2, new_2, epsilon;  // new: 1 - beta, which single precision must not subtract
     const double* factors;  // of decay, size of the step, correction of the squares
     float *values, *gradients, *mean, *square;
 };
@@ -110,7 +111,7 @@ DEVICE void optimise(int rank, int count, const Optimise& p) {
     const float decay = (float)p.factors[0], size = (float)p.factors[1], correction = (float)p.factors[2];
     for (int i = rank; i < p.count; i += count) {
         const float found = p.gradients[i], g = found > p.bound ? p.bound : found < -p.bound ? -p.bound : found;
-        const float mean = p.mean[i] + (1.f - p.beta_1) * (g - p.mean[i]), square = p.beta_2 * p.square[i] + (1.f - p.beta_2) * (g * g);
+        const float mean = p.mean[i] + p.new_1 * (g - p.mean[i]), square = p.beta_2 * p.square[i] + p.new_2 * (g * g);
         p.gradients[i] = g, p.mean[i] = mean, p.square[i] = square;
         p.values[i] = p.values[i] * decay + mean * size / (square_root(square) / correction + p.epsilon);
     }

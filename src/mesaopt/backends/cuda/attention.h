@@ -2,9 +2,10 @@
 #pragma once
 #include "products.h"
 
-// ---- causal products ------------------------------------------------------------------------------------------------------------
+// ---- causal products --------------------------------------------------------------------------------------------------------
 
-// Scores are made in square tiles of the lower triangle and zeros above its diagonal; the tiles beyond it are never touched, and zero.
+// Scores are made in square tiles of the lower triangle and zeros above its diagonal; the tiles beyond it are never touched,
+// and zero.
 constexpr int SQUARE = TP % 5 == 0 ? 5 : 4, TRIANGLE = (TP / SQUARE) * (TP / SQUARE + 1) / 2;
 
 struct Scores {
@@ -56,8 +57,9 @@ DEVICE void add_future(HeadTile& c, int row, int column, const float* weights, c
     add_columns_by_columns(c, weights + first, LS, x + column * HeadTiles::columns, x_row, first, T, sign);
 }
 DEVICE void store(const HeadTile& c, int row, int column, float* out, int out_row) {
+    float* to = out + row * HeadTiles::rows * out_row + column * HeadTiles::columns;
     UNROLL for (int i = 0; i < HeadTiles::rows; i++) UNROLL for (int j = 0; j < HeadTiles::columns; j += 4)
-        set_four(out + (row * HeadTiles::rows + i) * out_row + column * HeadTiles::columns + j, {c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]});
+        set_four(to + i * out_row + j, {c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]});
 }
 
 // out = weights x, over the past.
@@ -70,7 +72,7 @@ DEVICE void attend(Block block, const float* weights, const float* x, int x_row,
     });
 }
 
-// ---- softmax --------------------------------------------------------------------------------------------------------------------
+// ---- softmax ----------------------------------------------------------------------------------------------------------------
 
 DEVICE float softmax_scale() { return 1.f / square_root((float)D); }
 
@@ -112,10 +114,14 @@ DEVICE Row softmax_row(Warp warp, const float* scores, int length) {
 
 DEVICE void softmax(Block block, float* scores) {
     const Warp warp = warp_of(block);
-    for (int t = warp_index(block); t < T; t += WARPS) Row::store(softmax_row(warp, scores + t * LS, t + 1), warp, scores + t * LS, t + 1);
+    for (int t = warp_index(block); t < T; t += WARPS) {
+        float* row = scores + t * LS;
+        Row::store(softmax_row(warp, row, t + 1), warp, row, t + 1);
+    }
 }
 
-// Scores become attention weights, and the gradients of those in `gradients` the gradients of the scores before they were scaled.
+// Scores become attention weights, and the gradients of those in `gradients` the gradients of the scores before they were
+// scaled.
 DEVICE void softmax_back(Block block, float* scores, float* gradients) {
     const Warp warp = warp_of(block);
     for (int t = warp_index(block); t < T; t += WARPS) {
@@ -130,10 +136,10 @@ DEVICE void softmax_back(Block block, float* scores, float* gradients) {
     }
 }
 
-// ---- the mesa-layer ---------------------------------------------------------------------------------------------------------------
+// ---- the mesa-layer ---------------------------------------------------------------------------------------------------------
 
-// x_t = R_t x_t in place, with R_t = (sum_{t' <= t} k k^T + I / lam)^-1 by Sherman and Morrison: R_t = R_{t-1} - u u^T / (1 + k.u),
-// u = R_{t-1} k_t. One warp: a lane has rows of R in registers, as many as DP needs, and `room` tells the others of u.
+// x_t = R_t x_t in place, with R_t = (sum_{t' <= t} k k^T + I / lam)^-1 by Sherman and Morrison: R_t = R_{t-1} - u u^T / (1 +
+// k.u), u = R_{t-1} k_t. One warp: a lane has rows of R in registers, as many as DP needs, and `room` tells the others of u.
 DEVICE void recursion(Warp warp, const float* k, int k_row, float* x, int x_row, float lam, float* room) {
     constexpr int each = parts(DP, Warp::size);
     float r[each][DP];
@@ -171,7 +177,7 @@ DEVICE void recursion(Warp warp, const float* k, int k_row, float* x, int x_row,
     }
 }
 
-// ---- vectors of norm 1 ------------------------------------------------------------------------------------------------------------
+// ---- vectors of norm 1 ------------------------------------------------------------------------------------------------------
 
 constexpr float SMALLEST = 1e-16f;  // added to norms, as PyTorch's model does
 

@@ -1,7 +1,7 @@
 """Compiles the CUDA code for one shape and one kind of GPU on first use, and keeps it as the native kernel's libraries are kept.
 
-Files lie in the same folder (`native/build.py`), named by a hash of what decides them: source, sizes, compiler. Jobs that want the
-same one at once wait for the first to build it; a damaged one is built anew.
+Files lie in the same folder (`native/build.py`), named by a hash of what decides them: source, sizes, compiler. Jobs that want
+the same one at once wait for the first to build it; a damaged one is built anew.
 """
 
 import contextlib

@@ -35,7 +35,14 @@ class Fused:
     """
 
     def __init__(self, kernels: Kernels, shape: Shape, model: Transformer, batch: int, device: torch.device) -> None:
-        self.kernels, self.shape, self.spec, self.pack, self.batch, self.device = kernels, shape, model.model, model.pack, batch, device
+        self.kernels, self.shape, self.spec, self.pack, self.batch, self.device = (
+            kernels,
+            shape,
+            model.model,
+            model.pack,
+            batch,
+            device,
+        )
         self.groups = groups_of(batch, self.pack, kernels.places)
         self.at, self.apart = (x.to(device) for x in layout(model, kernels.sizes.hidden))
         heads, depth, blocks, sizes = self.spec.n_heads, len(self.spec.layers), self.pack * self.groups, kernels.sizes
@@ -49,7 +56,9 @@ class Fused:
         self.spill = self._new(blocks, sizes.in_device)
         self.encoding = positional_encoding(shape.time, shape.d_pe).to(device, torch.float32).contiguous()
 
-    def losses_of(self, values: Float[Tensor, " parameters"], tokens: Tensor, targets: Tensor, kind: int) -> Float[Tensor, " pack"]:
+    def losses_of(
+        self, values: Float[Tensor, " parameters"], tokens: Tensor, targets: Tensor, kind: int
+    ) -> Float[Tensor, " pack"]:
         """Losses, in memory that the next call overwrites. Of `tokens` and `targets` (pack, batch, ...) each sequence lies in one
         piece; tokens are what the model reads (`kind` GIVEN), or observations of which the kernel makes that (TOKENS).
         """
@@ -57,7 +66,12 @@ class Fused:
         return self.losses
 
     def losses_and_gradients(
-        self, values: Float[Tensor, " parameters"], gradients: Float[Tensor, " parameters"], tokens: Tensor, targets: Tensor, kind: int
+        self,
+        values: Float[Tensor, " parameters"],
+        gradients: Float[Tensor, " parameters"],
+        tokens: Tensor,
+        targets: Tensor,
+        kind: int,
     ) -> Float[Tensor, " pack"]:
         """The same, and in `gradients` of each parameter that of its own seed's loss."""
         self._step(values, tokens, targets, kind, backward=True)
@@ -88,12 +102,27 @@ class Fused:
             "step",
             blocks,
             StepArguments,
-            **{"depth": len(kinds), "heads": spec.n_heads, "sequences": self.batch, "groups": self.groups, "kinds": kinds},
-            **{"tokens_kind": kind, "backward": int(backward), "clip": spec.clip or 0.0, "lam_floor": LAM_FLOOR},
-            **{"tokens": tokens, "tokens_apart": tokens.stride(1), "targets": targets, "targets_apart": targets.stride(1)},
-            **{"packed": self.packed, "table": self.table if self.shape.d_pe else None, "losses": self.partial_losses},
-            **{"partials": self.partials, "table_partials": self.table_partials},
-            **{"stream": self.stream, "kept": self.kept, "spill": self.spill},
+            depth=len(kinds),
+            heads=spec.n_heads,
+            sequences=self.batch,
+            groups=self.groups,
+            kinds=kinds,
+            tokens_kind=kind,
+            backward=int(backward),
+            clip=spec.clip or 0.0,
+            lam_floor=LAM_FLOOR,
+            tokens=tokens,
+            tokens_apart=tokens.stride(1),
+            targets=targets,
+            targets_apart=targets.stride(1),
+            packed=self.packed,
+            table=self.table if self.shape.d_pe else None,
+            losses=self.partial_losses,
+            partials=self.partials,
+            table_partials=self.table_partials,
+            stream=self.stream,
+            kept=self.kept,
+            spill=self.spill,
         )
         fields = {"partial_losses": self.partial_losses, "losses": self.losses}
         self._launch("losses", self.pack, ReduceArguments, layout=self._layout(), sequences=self.batch, **fields)
@@ -109,12 +138,21 @@ class Fused:
         return torch.zeros(shape, device=self.device)
 
 
-def optimise(kernels: Kernels, factors: Float[Tensor, "3"], bound: float, betas: tuple[float, float], epsilon: float, **vectors: Tensor) -> None:
+def optimise(
+    kernels: Kernels, factors: Float[Tensor, "3"], bound: float, betas: tuple[float, float], epsilon: float, **vectors: Tensor
+) -> None:
     """Clip gradients to [-bound, bound] and make AdamW's update of `values` by `gradients`, `mean` and `square`; `factors` in
     float64 are those of `training.optimizer`.
     """
     count = vectors["values"].numel()
-    fields = {"bound": bound, "beta_1": betas[0], "beta_2": betas[1], "epsilon": epsilon, "factors": factors}
+    fields = {
+        "bound": bound,
+        "new_1": 1 - betas[0],
+        "beta_2": betas[1],
+        "new_2": 1 - betas[1],
+        "epsilon": epsilon,
+        "factors": factors,
+    }
     kernels.launch("optimise", filled(OptimiseArguments, count=count, **fields, **vectors), count)
 
 

@@ -4,7 +4,8 @@
 #define INDEX (int)(blockIdx.x * blockDim.x + threadIdx.x), (int)(gridDim.x * blockDim.x)
 
 extern "C" {
-// What whoever launches must know: threads of the step, its blocks on a multiprocessor, its bytes of shared memory; then sizes of arrays.
+// What whoever launches must know: threads of the step, its blocks on a multiprocessor, its bytes of shared memory; then sizes
+// of arrays.
 __device__ int mesaopt_sizes[] = {THREADS, BLOCKS, 4 * PLACES.in_shared, PLACES.in_device, STREAM, KEPT, TABLE, HIDDEN};
 
 __global__ void __launch_bounds__(THREADS, BLOCKS) mesaopt_step(const Step step) {

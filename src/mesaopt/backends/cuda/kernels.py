@@ -3,7 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -16,7 +16,7 @@ THREADS = 256
 
 
 class Sizes(NamedTuple):
-    """What the code says of itself (`kernels.cu`): threads and blocks on a multiprocessor, bytes of shared memory, array sizes."""
+    """What the code says of itself (`kernels.cu`): threads, blocks on a multiprocessor, bytes of shared memory; array sizes."""
 
     threads: int
     blocks: int
@@ -28,6 +28,7 @@ class Sizes(NamedTuple):
     hidden: int
 
 
+@runtime_checkable
 class Kernels(Protocol):
     """Kernels of one shape on one device; `places` is how many blocks of the step it works on at a time."""
 
@@ -39,7 +40,7 @@ class Kernels(Protocol):
         ...
 
 
-# ---- arguments, field by field as in step.h and around.h -----------------------------------------------------------------------------
+# ---- arguments, field by field as in step.h and around.h ---------------------------------------------------------------------
 
 _INT, _FLOAT, _LONG, _POINTER = ctypes.c_int, ctypes.c_float, ctypes.c_longlong, ctypes.c_void_p
 
@@ -87,12 +88,12 @@ class PositionArguments(ctypes.Structure):
 class OptimiseArguments(ctypes.Structure):
     _fields_ = [
         ("count", _INT),
-        *((name, _FLOAT) for name in ("bound", "beta_1", "beta_2", "epsilon")),
+        *((name, _FLOAT) for name in ("bound", "new_1", "beta_2", "new_2", "epsilon")),
         *((name, _POINTER) for name in ("factors", "values", "gradients", "mean", "square")),
     ]
 
 
-# ---- a GPU ---------------------------------------------------------------------------------------------------------------------------
+# ---- a GPU -------------------------------------------------------------------------------------------------------------------
 
 
 class GpuKernels:

@@ -1,6 +1,7 @@
 // The MLP of a block, z = a + W_2 gelu(W_1 a) at every position, UNITS hidden units at a time, and its gradients.
 //
-// Rows 0..UNITS of the array W hold rows of W_1, the next ones rows of W_2 transposed. Hidden units lie where scores lie otherwise.
+// Rows 0..UNITS of the array W hold rows of W_1, the next ones rows of W_2 transposed. Hidden units lie where scores lie
+// otherwise.
 #pragma once
 #include "products.h"
 
@@ -11,7 +12,8 @@ struct Gelu {
     float value, slope;
 };
 DEVICE Gelu gelu(float x) {
-    const float square = x * x, u = x * (0.7978845608f + 0.0356774081f * square), tanh = hyperbolic_tangent(u), half = 0.5f * (1.f + tanh);
+    const float square = x * x, tanh = hyperbolic_tangent(x * (0.7978845608f + 0.0356774081f * square));
+    const float half = 0.5f * (1.f + tanh);
     return {x * half, half + 0.5f * x * (1.f - tanh * tanh) * (0.7978845608f + 0.1070322243f * square)};
 }
 
@@ -40,9 +42,10 @@ DEVICE void mlp_forward(Block block, const float* packed, const float* a, float*
     }
 }
 
-// From dz, the gradient of the output: adds that of the input to `da`, and to the gradients of the weights. Ends with a barrier.
-DEVICE void mlp_backward(Block block, const float* packed, const float* a, const float* dz, float* w, float* hidden, float* d_hidden, float* da,
-                         float* gradient, bool first_sequence) {
+// From dz, the gradient of the output: adds that of the input to `da`, and to the gradients of the weights. Ends with a
+// barrier.
+DEVICE void mlp_backward(Block block, const float* packed, const float* a, const float* dz, float* w, float* hidden,
+                         float* d_hidden, float* da, float* gradient, bool first_sequence) {
     for (int first = 0; first < HIDDEN; first += UNITS) {
         load_units(block, packed, first, w);
         block.sync();

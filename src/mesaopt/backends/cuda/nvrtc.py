@@ -13,7 +13,7 @@ from mesaopt.backends.native.build import BuildError
 
 
 def compile_cuda(source: str, headers: Mapping[str, str], options: Sequence[str]) -> bytes:
-    """The binary ("cubin") of a source that includes `headers` (text by name); raises `BuildError`, with the compiler's first line."""
+    """The binary ("cubin") of a source that includes `headers` (text by name); raises `BuildError` with the first error."""
     nvrtc, program = _library(), ctypes.c_void_p()
     texts, names = _strings(list(headers.values())), _strings(list(headers))
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", len(headers), texts, names))
@@ -21,7 +21,9 @@ def compile_cuda(source: str, headers: Mapping[str, str], options: Sequence[str]
         status = nvrtc.nvrtcCompileProgram(program, len(options), _strings(options))
         if status != 0:
             lines = _output(program, "ProgramLog").decode(errors="replace").splitlines()
-            raise BuildError("NVRTC cannot compile the CUDA kernel: " + next((x for x in lines if "error" in x), f"status {status}"))
+            raise BuildError(
+                "NVRTC cannot compile the CUDA kernel: " + next((x for x in lines if "error" in x), f"status {status}")
+            )
         return _output(program, "CUBIN")
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))

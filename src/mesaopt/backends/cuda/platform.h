@@ -1,8 +1,10 @@
-// What the device code stands on: teams of threads with barriers, vectors of two and four numbers, a few functions of mathematics.
+// What the device code stands on: teams of threads with barriers, vectors of two and four numbers, a few functions of
+// mathematics.
 //
 // Nothing here or above needs a header of CUDA or of C++, so that NVRTC compiles it without any. Without CUDA the same code is
-// plain C++ (`emulation.h`, which the tests bring): teams there are as large as the emulation says, down to a single thread. So work
-// is dealt out as `for (int i = team.rank; i < n; i += team.size)`, and what one thread wrote another reads after `team.sync()`.
+// plain C++ (`emulation.h`, which the tests bring): teams there are as large as the emulation says, down to a single thread. So
+// work is dealt out as `for (int i = team.rank; i < n; i += team.size)`, and what one thread wrote another reads after
+// `team.sync()`.
 #pragma once
 #include "sizes.h"
 

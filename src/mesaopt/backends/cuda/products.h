@@ -1,7 +1,8 @@
 // Matrix products of a block: every thread makes tiles whose sums stay in its registers.
 //
-// Three forms, by where the inner index k lies: A[i][k] B[j][k] (projections, scores), A[i][k] B[k][j] (what is weighted by scores,
-// gradients of inputs) and A[k][i] B[k][j] (gradients of weights, sums over later positions). All read four numbers at once.
+// Three forms, by where the inner index k lies: A[i][k] B[j][k] (projections, scores), A[i][k] B[k][j] (what is weighted by
+// scores, gradients of inputs) and A[k][i] B[k][j] (gradients of weights, sums over later positions). All read four numbers at
+// once.
 #pragma once
 #include "platform.h"
 
@@ -13,7 +14,8 @@ constexpr int rounds(int rows, int columns, Tiling tile) { return parts(rows / t
 constexpr int cost(int rows, int columns, Tiling tile) {
     return rounds(rows, columns, tile) * (tile.rows * tile.columns + tile.rows + tile.columns);
 }
-// The fastest tile for so many outputs whose sides are multiples of the steps; what the threads have to do should come out even.
+// The fastest tile for so many outputs whose sides are multiples of the steps; what the threads have to do should come out
+// even.
 constexpr Tiling best_tiling(int rows, int columns, int row_step, int column_step) {
     Tiling best = {row_step, column_step};
     for (int i = row_step; i <= 8; i += row_step) for (int j = column_step; j <= 8; j += column_step) {
@@ -64,8 +66,12 @@ DEVICE void add_rows_by_rows(float (&c)[ROWS][COLUMNS], const float* a, int a_ro
         Four x[ROWS], y[COLUMNS];
         UNROLL for (int i = 0; i < ROWS; i++) x[i] = four(a + i * a_row + k);
         UNROLL for (int j = 0; j < COLUMNS; j++) y[j] = four(b + j * b_row + k);
-        UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLUMNS; j++)
-            c[i][j] += x[i].x * y[j].x + x[i].y * y[j].y + x[i].z * y[j].z + x[i].w * y[j].w;
+        UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLUMNS; j++) {
+            c[i][j] += x[i].x * y[j].x;  // four fused multiply-adds: one sum of four products would cost a fifth operation
+            c[i][j] += x[i].y * y[j].y;
+            c[i][j] += x[i].z * y[j].z;
+            c[i][j] += x[i].w * y[j].w;
+        }
     }
 }
 
@@ -85,8 +91,8 @@ DEVICE void add_rows_by_columns(float (&c)[ROWS][COLUMNS], const float* a, int a
 
 // c[i][j] += sign * sum over start <= k < end of a[k][i] b[k][j].
 template <int ROWS, int COLUMNS>
-DEVICE void add_columns_by_columns(float (&c)[ROWS][COLUMNS], const float* a, int a_row, const float* b, int b_row, int start, int end,
-                                   float sign = 1.f) {
+DEVICE void add_columns_by_columns(float (&c)[ROWS][COLUMNS], const float* a, int a_row, const float* b, int b_row, int start,
+                                   int end, float sign = 1.f) {
     UNROLL_SOME for (int k = start; k < end; k++) {
         float x[ROWS], y[COLUMNS];
         load_row(x, a + k * a_row);
@@ -95,7 +101,7 @@ DEVICE void add_columns_by_columns(float (&c)[ROWS][COLUMNS], const float* a, in
     }
 }
 
-// ---- products with weights ------------------------------------------------------------------------------------------------------
+// ---- products with weights --------------------------------------------------------------------------------------------------
 
 // out[t][n] = sum over e of x[t][e] w[n][e], + add(t, n). Lanes take neighbouring rows of w, which lie in different banks.
 template <int K, int COLUMNS, class Add>

@@ -19,7 +19,7 @@ OLDEST = (8, 0)
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model, whether its tokens are embedded, and bits: what has norm 1 (native.backend.NORMALISE), kinds of layers."""
+    """Sizes of a model, whether its tokens are embedded, and as bits what has norm 1 (`NORMALISE`) and its kinds of layers."""
 
     time: int
     d_head: int

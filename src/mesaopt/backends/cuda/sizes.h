@@ -2,8 +2,9 @@
 //
 // What comes with -D has names of its own: the compiler's headers use short ones.
 //
-// Everything is padded with zeros: columns to a multiple of four, so that rows are read four numbers at a time, and rows so that
-// tiles need no edges. Strides that lanes of a warp step over are odd multiples of four, so that they meet different banks.
+// Everything is padded with zeros: columns to a multiple of four, so that rows are read four numbers at a time, and rows so
+// that tiles need no edges. Strides that lanes of a warp step over are odd multiples of four, so that they meet different
+// banks.
 #pragma once
 
 constexpr int T = MESAOPT_TIME, D = MESAOPT_D_HEAD, E = MESAOPT_D_MODEL, N = MESAOPT_N_OBS, D_PE = MESAOPT_D_PE;
@@ -11,7 +12,8 @@ constexpr int D_MLP = MESAOPT_D_MLP;          // 0: none
 constexpr int NORMALISE = MESAOPT_NORMALISE;  // bit 0: queries, 1: keys, 2: values have norm 1 in all layers but the first
 constexpr bool RAW = MESAOPT_RAW;             // tokens are embedded
 constexpr int KINDS = MESAOPT_KINDS;          // bit 0: there are linear layers, 1: softmax, 2: mesa
-constexpr int SHARED_BLOCK = MESAOPT_SHARED_BLOCK, SHARED_PROCESSOR = MESAOPT_SHARED_PROCESSOR;  // bytes for a block; for all of a multiprocessor
+// Bytes of shared memory that one block, and all blocks of a multiprocessor, may have.
+constexpr int SHARED_BLOCK = MESAOPT_SHARED_BLOCK, SHARED_PROCESSOR = MESAOPT_SHARED_PROCESSOR;
 
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int smaller(int a, int b) { return a < b ? a : b; }
@@ -30,17 +32,18 @@ constexpr int HIDDEN = D_MLP == 0 ? 0 : parts(D_MLP, UNITS) * UNITS;
 // Row strides: residual stream, queries beside keys and values, one of them alone, scores or hidden units, rows of weights.
 constexpr int LX = EP, LQ = odd4(3 * DP), LO = odd4(DP), LS = odd4(larger(T, UNITS)), LW = odd4(E);
 
-// ---- a head's, a layer's and a model's weights as they lie in memory ("packed"), without padding of rows for banks --------------
+// ---- a head's, a layer's and a model's weights as they lie in memory ("packed"), without padding of rows for banks ----------
 
-constexpr int PACKED_QKV = 3 * DP * EP, PACKED_O = EP * DP, PACKED_HEAD = PACKED_QKV + PACKED_O;  // [3 DP][EP], [EP][DP]
-constexpr int PACKED_MLP = 2 * HIDDEN * EP;                                                         // W_1, W_2 transposed [HIDDEN][EP]
+constexpr int PACKED_QKV = 3 * DP * EP, PACKED_O = EP * DP;  // [3 DP][EP], [EP][DP]
+constexpr int PACKED_HEAD = PACKED_QKV + PACKED_O;
+constexpr int PACKED_MLP = 2 * HIDDEN * EP;               // W_1, W_2 transposed [HIDDEN][EP]
 constexpr int PACKED_ENDS = RAW ? EP * NP + NP * EP : 0;  // embedding [EP][NP], unembedding [NP][EP]
 constexpr int PACKED_POSITIONS = 2 * DP * PP;             // of a head in the first layer [2 DP][PP]
 constexpr int packed_layer(int heads) { return heads * PACKED_HEAD + up4(heads) + PACKED_MLP; }  // heads, lambdas, MLP
 constexpr int packed_model(int depth, int heads) { return depth * packed_layer(heads) + PACKED_ENDS; }
 constexpr int TABLE = T * 2 * DP;  // what positions add to queries and keys of a head of the first layer [T][2 DP]
 
-// ---- arrays of a block --------------------------------------------------------------------------------------------------------
+// ---- arrays of a block ------------------------------------------------------------------------------------------------------
 
 // In the order in which they are given shared memory while there is some; the others lie in memory of the device.
 enum Array { ROOM, QKV, O, W, W_O, X, S, A, DX, DY, ARRAYS };
@@ -86,5 +89,6 @@ constexpr Places PLACES = placed();
 
 // What the forward pass of one layer leaves for the backward one: what entered it, what left its attention, and what left it
 // before the clip ([TP][LX] each); per head queries, keys, values and where they have norm 1 the norms that they had.
-constexpr int STREAM = TP * LX, KEPT_QKV = up4(T) * LQ, KEPT_UNIT = NORMALISE ? 3 * T * DP : 0, KEPT_NORMS = NORMALISE ? up4(3 * T) : 0;
+constexpr int STREAM = TP * LX, KEPT_QKV = up4(T) * LQ;
+constexpr int KEPT_UNIT = NORMALISE ? 3 * T * DP : 0, KEPT_NORMS = NORMALISE ? up4(3 * T) : 0;
 constexpr int KEPT = KEPT_QKV + KEPT_UNIT + KEPT_NORMS;

@@ -1,8 +1,8 @@
 // Loss and gradients of a model, forward and backward in one go: a block works off one sequence after another.
 //
 // Of a sequence a block keeps the residual stream, and heads one after another, in shared memory (`sizes.h`, Array); what the
-// backward pass needs of every layer it leaves in memory of the device. Gradients add up in a partial sum of each block, which `around.h`
-// adds to those of the others in an order that never changes.
+// backward pass needs of every layer it leaves in memory of the device. Gradients add up in a partial sum of each block, which
+// `around.h` adds to those of the others in an order that never changes.
 #pragma once
 #include "attention.h"
 #include "mlp.h"
@@ -22,7 +22,8 @@ struct Step {
     const float *packed, *table;                // (seed, packed_model); (seed, heads, TABLE), without positions null
     float *partials, *table_partials;           // (seed, group, packed_model), (seed, group, heads, TABLE)
     double* losses;                             // (seed, group) half the squared errors, summed
-    float *stream, *kept, *spill;               // (block, 2 depth + 1, STREAM), (block, depth, heads, KEPT), (block, PLACES.in_device)
+    float *stream, *kept;                       // (block, 2 depth + 1, STREAM), (block, depth, heads, KEPT)
+    float* spill;                               // (block, PLACES.in_device)
 };
 
 // What a block works with: its arrays, and of one sequence, its seed or its group what `Step` has of all.
@@ -33,9 +34,13 @@ struct Work {
     bool first;  // of its sequences: sets the partial sums, to which others add
 };
 
-DEVICE const float* packed_of(const Step& step, const float* packed, int layer) { return packed + layer * packed_layer(step.heads); }
-DEVICE float* packed_of(const Step& step, float* packed, int layer) { return packed + layer * packed_layer(step.heads); }
-DEVICE float* kept_of(const Step& step, const Work& k, int layer, int head) { return k.kept + (long long)(layer * step.heads + head) * KEPT; }
+// Of the packed weights or gradients, those of a layer; of the one after the last layer, those of the ends.
+template <class Float> DEVICE Float* packed_of(const Step& step, Float* packed, int layer) {
+    return packed + layer * packed_layer(step.heads);
+}
+DEVICE float* kept_of(const Step& step, const Work& k, int layer, int head) {
+    return k.kept + (long long)(layer * step.heads + head) * KEPT;
+}
 // Residual streams: what enters the model; of each layer what leaves its attention, and what leaves it before the clip.
 DEVICE float* entering_model(const Work& k) { return k.stream; }
 DEVICE float* after_attention(const Work& k, int layer) { return k.stream + (long long)(2 * layer + 1) * STREAM; }
@@ -58,12 +63,14 @@ DEVICE void clear_scores(Block block, const Work& k) {
     for (int i = block.rank; i < TP * LS; i += Block::size) k.s[i] = k.a[i] = 0;
 }
 
-// ---- a head -----------------------------------------------------------------------------------------------------------------------
+// ---- a head -----------------------------------------------------------------------------------------------------------------
 
+template <int COLUMNS> DEVICE void load_rows(Block block, int size, const float* from, float* to, int to_row) {
+    for (int i = 4 * block.rank; i < size; i += 4 * Block::size) set_four(to + i / COLUMNS * to_row + i % COLUMNS, four(from + i));
+}
 DEVICE void load_head(Block block, const float* packed, const Work& k) {
-    for (int i = block.rank; i < PACKED_QKV / 4; i += Block::size) set_four(k.w + i / (EP / 4) * LW + i % (EP / 4) * 4, four(packed + 4 * i));
-    for (int i = block.rank; i < PACKED_O / 4; i += Block::size)
-        set_four(k.w_o + i / (DP / 4) * LO + i % (DP / 4) * 4, four(packed + PACKED_QKV + 4 * i));
+    load_rows<EP>(block, PACKED_QKV, packed, k.w, LW);
+    load_rows<DP>(block, PACKED_O, packed + PACKED_QKV, k.w_o, LO);
 }
 
 DEVICE bool is_normalised(int layer) { return NORMALISE && layer > 0; }
@@ -109,7 +116,8 @@ DEVICE void attention_forward(Block block, const Step& step, const Work& k, int 
 // mesa-layer, whose solve is its own adjoint, R_t times the gradient of R_t q_t in w_o. Ends with a barrier.
 DEVICE void scores_backward(Block block, const Step& step, const Work& k, int kind, float lam, float* lam_gradient) {
     const float *keys = k.qkv + DP, *values = k.qkv + 2 * DP;
-    const Scores weights = scores_of(k, kind == SOFTMAX ? softmax_scale() : 1.f), of_values = {k.o, values, LO, LQ, k.a, 1.f, false};
+    const Scores weights = scores_of(k, kind == SOFTMAX ? softmax_scale() : 1.f);
+    const Scores of_values = {k.o, values, LO, LQ, k.a, 1.f, false};
     if (!has(MESA) || kind != MESA) {
         scores(block, weights, of_values);
         block.sync();
@@ -163,10 +171,11 @@ DEVICE void attention_gradients(Block block, const Work& k, int kind) {
 }
 
 DEVICE void add_to_table(Block block, const float* qkv, float* table, bool first) {
-    for (int i = block.rank; i < T * 2 * DP; i += Block::size) add_or_set(table + i, qkv[i / (2 * DP) * LQ + i % (2 * DP)], first);
+    for (int i = block.rank; i < TABLE; i += Block::size) add_or_set(table + i, qkv[i / (2 * DP) * LQ + i % (2 * DP)], first);
 }
 
-// From dy, the gradient of what the heads add to: adds to dx that of x, if anything below needs it, and to those of the weights.
+// From dy, the gradient of what the heads add to: adds to dx that of x, if anything below needs it, and to those of the
+// weights.
 DEVICE void attention_backward(Block block, const Step& step, const Work& k, int layer) {
     const int kind = step.kinds[layer];
     const float* packed = packed_of(step, k.packed, layer);
@@ -193,7 +202,7 @@ DEVICE void attention_backward(Block block, const Step& step, const Work& k, int
     }
 }
 
-// ---- ends of the model --------------------------------------------------------------------------------------------------------------
+// ---- ends of the model ------------------------------------------------------------------------------------------------------
 
 // Channel e of token t, from the observations if it is not given (data/tokens.py).
 DEVICE float token(const Step& step, const float* tokens, int t, int e) {
@@ -218,8 +227,8 @@ DEVICE void enter(Block block, const Step& step, const Work& k) {
     }
 }
 
-// From the last residual stream in x: adds half the squared errors to `loss`; in dy the gradient of x, and in `qkv` [T][NP] the errors
-// times `scale`. Ends with a barrier.
+// From the last residual stream in x: adds half the squared errors to `loss`; in dy the gradient of x, and in `qkv` [T][NP] the
+// errors times `scale`. Ends with a barrier.
 DEVICE void read_out(Block block, const Step& step, const Work& k, float scale, double* loss) {
     const float* unembedding = packed_of(step, k.packed, step.depth) + EP * NP;
     const Warp warp = warp_of(block);
@@ -268,7 +277,7 @@ DEVICE void embedding_gradient(Block block, const Step& step, const Work& k) {
     }
 }
 
-// ---- layers, and a sequence -----------------------------------------------------------------------------------------------------------
+// ---- layers, and a sequence -------------------------------------------------------------------------------------------------
 
 // From the residual stream in x and dx to the next one.
 DEVICE void forward(Block block, const Step& step, const Work& k, int layer) {
@@ -289,7 +298,8 @@ DEVICE void forward(Block block, const Step& step, const Work& k, int layer) {
 
 // In x the residual stream that enters a layer.
 DEVICE void recall(Block block, const Step& step, const Work& k, int layer) {
-    for (int i = block.rank; i < STREAM; i += Block::size) k.x[i] = layer == 0 ? entering_model(k)[i] : clipped(step, before_clip(k, layer - 1)[i]);
+    for (int i = block.rank; i < STREAM; i += Block::size)
+        k.x[i] = layer == 0 ? entering_model(k)[i] : clipped(step, before_clip(k, layer - 1)[i]);
 }
 
 // From the gradient of what leaves a layer, in dy, to that of what enters it.
