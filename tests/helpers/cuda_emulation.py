@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mesaopt.backends.cuda import build
 from mesaopt.backends.cuda.backend import CudaBackend
-from mesaopt.backends.cuda.kernels import Kernels, Sizes
+from mesaopt.backends.cuda.kernels import THREADS, Kernels, Sizes
 from mesaopt.backends.cuda.shape import Shape
 from mesaopt.backends.native.build import compiler
 
@@ -30,8 +30,8 @@ class EmulatedKernels:
         self.library = ctypes.CDLL(str(path))
         self.sizes = Sizes(*(ctypes.c_int * len(Sizes._fields)).in_dll(self.library, "mesaopt_sizes"))
 
-    def launch(self, name: str, arguments: ctypes.Structure, count: int) -> None:
-        getattr(self.library, f"mesaopt_{name}")(ctypes.byref(arguments), count)
+    def launch(self, name: str, arguments: ctypes.Structure, blocks: int, threads: int = THREADS, shared: int = 0) -> None:
+        getattr(self.library, f"mesaopt_{name}")(ctypes.byref(arguments), blocks)
 
 
 @functools.cache
@@ -40,9 +40,9 @@ def emulated_kernels(shape: Shape) -> Kernels:
     return EmulatedKernels(compiled(replace(shape, kinds=0b111), FLAGS))
 
 
-def compiled(shape: Shape, flags: tuple[str, ...]) -> Path:
-    """The emulation as a library, or with other flags as a program."""
-    command = [*compiler(), *flags, *shape.definitions(CAPABILITY), str(FOLDER / "emulate.cpp")]
+def compiled(shape: Shape, flags: tuple[str, ...], source: str = "emulate.cpp") -> Path:
+    """The emulation as a library, or another source and other flags as a program."""
+    command = [*compiler(), *flags, *shape.definitions(CAPABILITY), str(FOLDER / source)]
     texts = [path.read_text() for folder in (FOLDER, build.FOLDER) for path in sorted(folder.glob("*.[hc]*"))]
     key = hashlib.sha256("\0".join([*command, *texts]).encode()).hexdigest()[:20]
     path = Path(tempfile.gettempdir()) / f"mesaopt-cuda-emulation-{key}"

@@ -18,22 +18,39 @@
 #define UNROLL_SOME
 
 static thread_local int this_thread = 0;
-static pthread_barrier_t block_barrier, warp_barriers[TEAM / LANES];
 static float told[TEAM];  // what the lanes of a warp tell one another
+static int left_out = 0;  // the number of a barrier of the block that is left out: what a check must find
+
+// Threads that wait for one another, each time at the next of several barriers: ThreadSanitizer takes whatever was written before
+// anybody came to a barrier for known to those who leave it, also what a thread that ran ahead wrote before coming to it again.
+template <int SIZE> struct Meetings {
+    static constexpr int MANY = 8;
+    pthread_barrier_t barriers[MANY];
+    int met[TEAM];  // how often each thread was here
+    Meetings() {
+        for (auto& barrier : barriers) pthread_barrier_init(&barrier, nullptr, SIZE);
+        for (int& count : met) count = 0;
+    }
+    void wait(bool counts) {
+        const int number = ++met[this_thread];
+        if (SIZE > 1 && !(counts && number == left_out)) pthread_barrier_wait(&barriers[number % MANY]);
+    }
+};
+struct Barriers {
+    Meetings<TEAM> of_block;
+    Meetings<LANES> of_warp[TEAM / LANES];
+};
+static Barriers* barriers = nullptr;  // of the team that works at present
 
 struct Block {
     int rank;
     static constexpr int size = TEAM;
-    void sync() const {
-        if (TEAM > 1) pthread_barrier_wait(&block_barrier);
-    }
+    void sync() const { barriers->of_block.wait(true); }
 };
 struct Warp {
     int rank;
     static constexpr int size = LANES;
-    void sync() const {
-        if (LANES > 1) pthread_barrier_wait(&warp_barriers[this_thread / LANES]);
-    }
+    void sync() const { barriers->of_warp[this_thread / LANES].wait(false); }
     template <class F> float all(float x, F f) const {
         told[this_thread] = x;
         sync();

@@ -74,9 +74,12 @@ class CudaBackend:
             parameter.grad.copy_(gradient.view_as(parameter))
         return losses.clone()
 
-    def fused(self, model: Transformer, batch: int, time: int) -> Fused:
-        """Launches for models like this one, made once. Raises `InputError` where they cannot be had."""
-        shape, key = shape_of(model.model, model.n_obs, time), (model.model, model.n_obs, model.pack, batch, time)
+    def fused(self, model: Transformer, batch: int, time: int, n_state: int = 0) -> Fused:
+        """Launches for models like this one, made once; with `n_state` also for drawing the sequences of such systems. Raises
+        `InputError` where they cannot be had.
+        """
+        shape = shape_of(model.model, model.n_obs, time, n_state)
+        key = (shape, model.model, model.pack, batch)
         if key not in self.made:
             try:
                 kernels = self.kernels_of(shape)

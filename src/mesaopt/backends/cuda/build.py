@@ -19,7 +19,7 @@ from mesaopt.process.home import cache_folder
 
 FOLDER = Path(__file__).parent
 SOURCE = "kernels.cu"
-HEADERS = ("around.h", "attention.h", "mlp.h", "platform.h", "products.h", "sizes.h", "step.h")
+HEADERS = ("around.h", "attention.h", "draw.h", "mlp.h", "platform.h", "products.h", "sizes.h", "step.h")
 
 
 def binary(shape: Shape, capability: tuple[int, int]) -> bytes:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.backends.cuda.kernels import (
+    THREADS,
     Kernels,
     LayoutArguments,
     OptimiseArguments,
@@ -75,64 +76,43 @@ class Fused:
     ) -> Float[Tensor, " pack"]:
         """The same, and in `gradients` of each parameter that of its own seed's loss."""
         self._step(values, tokens, targets, kind, backward=True)
-        self._launch(
-            "reduce",
-            self.at.numel() * self.pack,
-            ReduceArguments,
-            layout=self._layout(),
-            partials=self.partials,
-            table_partials=self.table_partials,
-            gradients=gradients,
-            table_gradient=self.table_gradient,
-        )
+        sums = {"partials": self.partials, "table_partials": self.table_partials}
+        into = {"gradients": gradients, "table_gradient": self.table_gradient}
+        self._launch("reduce", self.at.numel() * self.pack, ReduceArguments, layout=self._layout(), **sums, **into)
         if self.shape.d_pe:
             fields = {"encoding": self.encoding, "table_gradient": self.table_gradient, "gradients": gradients}
             self._launch("position_gradients", self.positions.numel(), PositionArguments, layout=self._layout(), **fields)
         return self.losses
 
     def _step(self, values: Tensor, tokens: Tensor, targets: Tensor, kind: int, backward: bool) -> None:
-        spec, blocks = self.spec, self.pack * self.groups
         fields = {"values": values, "packed": self.packed, "positions": self.positions}
         self._launch("pack", self.at.numel() * self.pack, PackArguments, layout=self._layout(), **fields)
         table = {"encoding": self.encoding, "positions": self.positions, "table": self.table}
         if self.shape.d_pe:
-            self._launch("table", self.table.numel(), TableArguments, heads=spec.n_heads, seeds=self.pack, **table)
-        kinds = [KINDS[layer] for layer in spec.layers]
-        self._launch(
-            "step",
-            blocks,
-            StepArguments,
-            depth=len(kinds),
-            heads=spec.n_heads,
-            sequences=self.batch,
-            groups=self.groups,
-            kinds=kinds,
-            tokens_kind=kind,
-            backward=int(backward),
-            clip=spec.clip or 0.0,
-            lam_floor=LAM_FLOOR,
-            tokens=tokens,
-            tokens_apart=tokens.stride(1),
-            targets=targets,
-            targets_apart=targets.stride(1),
-            packed=self.packed,
-            table=self.table if self.shape.d_pe else None,
-            losses=self.partial_losses,
-            partials=self.partials,
-            table_partials=self.table_partials,
-            stream=self.stream,
-            kept=self.kept,
-            spill=self.spill,
-        )
+            self._launch("table", self.table.numel(), TableArguments, heads=self.spec.n_heads, seeds=self.pack, **table)
+        sizes = self.kernels.sizes
+        arguments = self._step_arguments(tokens, targets, kind, backward)
+        self.kernels.launch("step", arguments, self.pack * self.groups, sizes.threads, sizes.shared)
         fields = {"partial_losses": self.partial_losses, "losses": self.losses}
         self._launch("losses", self.pack, ReduceArguments, layout=self._layout(), sequences=self.batch, **fields)
+
+    def _step_arguments(self, tokens: Tensor, targets: Tensor, kind: int, backward: bool) -> StepArguments:
+        spec, kinds = self.spec, [KINDS[layer] for layer in self.spec.layers]
+        sizes = {"depth": len(kinds), "heads": spec.n_heads, "sequences": self.batch, "groups": self.groups, "kinds": kinds}
+        modes = {"tokens_kind": kind, "backward": int(backward), "clip": spec.clip or 0.0, "lam_floor": LAM_FLOOR}
+        data = {"tokens": tokens, "tokens_apart": tokens.stride(1), "targets": targets, "targets_apart": targets.stride(1)}
+        weights = {"packed": self.packed, "table": self.table if self.shape.d_pe else None}
+        sums = {"partials": self.partials, "table_partials": self.table_partials, "losses": self.partial_losses}
+        kept = {"stream": self.stream, "kept": self.kept, "spill": self.spill}
+        return filled(StepArguments, **(sizes | modes | data | weights | sums | kept))
 
     def _layout(self) -> LayoutArguments:
         sizes = {"depth": len(self.spec.layers), "heads": self.spec.n_heads, "seeds": self.pack, "groups": self.groups}
         return filled(LayoutArguments, **sizes, at=self.at, apart=self.apart)
 
     def _launch(self, name: str, count: int, kind: type[ctypes.Structure], **fields: Any) -> None:
-        self.kernels.launch(name, filled(kind, **fields), count)
+        """A kernel of which every thread of at least `count` has a number to work on."""
+        self.kernels.launch(name, filled(kind, **fields), -(-count // THREADS))
 
     def _new(self, *shape: int) -> Tensor:
         return torch.zeros(shape, device=self.device)
@@ -153,7 +133,7 @@ def optimise(
         "epsilon": epsilon,
         "factors": factors,
     }
-    kernels.launch("optimise", filled(OptimiseArguments, count=count, **fields, **vectors), count)
+    kernels.launch("optimise", filled(OptimiseArguments, count=count, **fields, **vectors), -(-count // THREADS))
 
 
 def filled(kind: type[_Arguments], **fields: Any) -> _Arguments:

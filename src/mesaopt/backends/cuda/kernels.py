@@ -13,10 +13,13 @@ from mesaopt.backends.native.build import BuildError
 
 #: threads of a block of the small kernels
 THREADS = 256
+_MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
 class Sizes(NamedTuple):
-    """What the code says of itself (`kernels.cu`): threads, blocks on a multiprocessor, bytes of shared memory; array sizes."""
+    """What the code says of itself (`kernels.cu`): threads, blocks on a multiprocessor, bytes of shared memory; array sizes;
+    bytes of shared memory for drawing a sequence, and how many more for a contracting system.
+    """
 
     threads: int
     blocks: int
@@ -26,6 +29,8 @@ class Sizes(NamedTuple):
     kept: int
     table: int
     hidden: int
+    draw: int
+    draw_contracting: int
 
 
 @runtime_checkable
@@ -35,8 +40,8 @@ class Kernels(Protocol):
     sizes: Sizes
     places: int
 
-    def launch(self, name: str, arguments: ctypes.Structure, count: int) -> None:
-        """Start a kernel: of `step` so many blocks, of any other so many threads or more. Does not wait."""
+    def launch(self, name: str, arguments: ctypes.Structure, blocks: int, threads: int = THREADS, shared: int = 0) -> None:
+        """Start so many blocks of a kernel, with so many bytes of shared memory. Does not wait."""
         ...
 
 
@@ -85,6 +90,16 @@ class PositionArguments(ctypes.Structure):
     _fields_ = [("layout", LayoutArguments), *((name, _POINTER) for name in ("encoding", "table_gradient", "gradients"))]
 
 
+class DrawArguments(ctypes.Structure):
+    """`Draw` of draw.h."""
+
+    _fields_ = [
+        *((name, _INT) for name in ("matrix", "hidden", "sequences", "seeds")),
+        *((name, _FLOAT) for name in ("start", "bound", "state_noise", "obs_noise", "c_scale", "slowest", "fastest")),
+        *((name, _POINTER) for name in ("keys", "step", "teacher", "a", "b", "observations")),
+    ]
+
+
 class OptimiseArguments(ctypes.Structure):
     _fields_ = [
         ("count", _INT),
@@ -106,22 +121,19 @@ class GpuKernels:
         _check("cuModuleLoadData", ctypes.byref(self.module), code)
         self.sizes = self._read_sizes()
         self.places = device.multi_processor_count * self.sizes.blocks
-        largest = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _check("cuFuncSetAttribute", self._function("step"), largest, self.sizes.shared)
 
-    def launch(self, name: str, arguments: ctypes.Structure, count: int) -> None:
+    def launch(self, name: str, arguments: ctypes.Structure, blocks: int, threads: int = THREADS, shared: int = 0) -> None:
         """See `Kernels`."""
-        blocks, threads, shared = -(-count // THREADS), THREADS, 0
-        if name == "step":
-            blocks, threads, shared = count, self.sizes.threads, self.sizes.shared
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         given = (_POINTER * 1)(ctypes.addressof(arguments))
-        _check("cuLaunchKernel", self._function(name), blocks, 1, 1, threads, 1, 1, shared, stream, given, None)
+        _check("cuLaunchKernel", self._function(name, shared), blocks, 1, 1, threads, 1, 1, shared, stream, given, None)
 
-    def _function(self, name: str) -> ctypes.c_void_p:
+    def _function(self, name: str, shared: int) -> ctypes.c_void_p:
+        """Found once, and told once how much shared memory it may be given."""
         if name not in self.functions:
             self.functions[name] = _POINTER()
             _check("cuModuleGetFunction", ctypes.byref(self.functions[name]), self.module, f"mesaopt_{name}".encode())
+            _check("cuFuncSetAttribute", self.functions[name], _MOST_SHARED, shared)
         return self.functions[name]
 
     def _read_sizes(self) -> Sizes:

@@ -19,7 +19,9 @@ OLDEST = (8, 0)
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model, whether its tokens are embedded, and as bits what has norm 1 (`NORMALISE`) and its kinds of layers."""
+    """Sizes of a model, whether its tokens are embedded, and as bits what has norm 1 (`NORMALISE`) and its kinds of layers.
+    `n_state`: of the systems whose sequences are drawn on the device (0: nothing is drawn there).
+    """
 
     time: int
     d_head: int
@@ -30,6 +32,7 @@ class Shape:
     normalise: int
     raw: bool
     kinds: int
+    n_state: int = 0
 
     def definitions(self, capability: tuple[int, int]) -> tuple[str, ...]:
         """The sizes as preprocessor definitions, for a GPU of a compute capability such as (9, 0)."""
@@ -38,11 +41,11 @@ class Shape:
         return tuple(f"-DMESAOPT_{name.upper()}={int(value)}" for name, value in values.items())
 
 
-def shape_of(model: Model, n_obs: int, time: int) -> Shape:
-    """Of a supported model at a context length."""
+def shape_of(model: Model, n_obs: int, time: int, n_state: int = 0) -> Shape:
+    """Of a supported model at a context length, and of the systems whose sequences are drawn on the device."""
     kinds = sum(1 << KINDS[kind] for kind in set(model.layers))
     sizes = (time, model.d_head, model.d_model, n_obs, model.d_pe, model.d_mlp)
-    return Shape(*sizes, NORMALISE[model.normalise], model.tokens == "raw", kinds)
+    return Shape(*sizes, NORMALISE[model.normalise], model.tokens == "raw", kinds, n_state)
 
 
 def unsupported(model: Model) -> str | None:

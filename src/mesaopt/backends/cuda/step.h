@@ -66,7 +66,8 @@ DEVICE void clear_scores(Block block, const Work& k) {
 // ---- a head -----------------------------------------------------------------------------------------------------------------
 
 template <int COLUMNS> DEVICE void load_rows(Block block, int size, const float* from, float* to, int to_row) {
-    for (int i = 4 * block.rank; i < size; i += 4 * Block::size) set_four(to + i / COLUMNS * to_row + i % COLUMNS, four(from + i));
+    for (int i = 4 * block.rank; i < size; i += 4 * Block::size)
+        set_four(to + i / COLUMNS * to_row + i % COLUMNS, four(from + i));
 }
 DEVICE void load_head(Block block, const float* packed, const Work& k) {
     load_rows<EP>(block, PACKED_QKV, packed, k.w, LW);
