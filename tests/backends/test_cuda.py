@@ -1,18 +1,22 @@
-"""The CUDA kernel computes what the PyTorch model computes in float64: here the source that a GPU runs, compiled for the CPU."""
+"""The CUDA kernel computes what the PyTorch model computes in float64: its source compiled for the CPU, and on a GPU where there
+is one.
+"""
 
 import math
 
 import pytest
 import torch
-from cuda_emulation import emulated_backend
+from cuda_emulation import GpuBackend, emulated_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_models import lsa, run
 from native_reference import MESA_TOLERANCE, TOLERANCE, batch, check_against_float64, gradient_errors, reference, relative_error
+from tiny_runs import NEEDS_GPU
 
 from mesaopt.backends.cuda.fused import TOKENS, groups_of, optimise
 from mesaopt.backends.cuda.layout import layout
 from mesaopt.backends.cuda.shape import KINDS, unsupported_run
+from mesaopt.backends.protocol import Backend
 from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
@@ -21,7 +25,21 @@ from mesaopt.spec.run import Model
 from mesaopt.training.optimizer import BETAS, EPSILON, AdamW
 
 pytestmark = pytest.mark.usefixtures("kernels")
-BACKEND = emulated_backend()
+EMULATED = emulated_backend()
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Backend]:
+    """Backends by where they compute, made when they are wanted."""
+    return {"emulated": EMULATED}
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=NEEDS_GPU)])
+def backend(request: pytest.FixtureRequest, made: dict[str, Backend]) -> Backend:
+    if request.param not in made:
+        made[request.param] = GpuBackend()
+    return made[request.param]
+
 
 _CONSTRUCTED = {"tokens": "constructed", "d_model": 40, "n_heads": 4, "clip": 4.0, "init_std": 2e-4}
 _RAW = {"tokens": "raw", "d_model": 40, "d_pe": 40, "n_heads": 4, "init_std": 0.05}
@@ -49,21 +67,21 @@ LONG_MODELS = {
 ALL_MODELS = [*PAPER_MODELS, *(pytest.param(name, marks=pytest.mark.long) for name in LONG_MODELS)]
 
 
-def check(weights: Transformer, data: tuple) -> None:
+def check(backend: Backend, weights: Transformer, data: tuple) -> None:
     """The CPU kernel's tolerances, or five times the error of PyTorch in float32 where that is more."""
     loss, double = reference(weights, data)
-    assert relative_error(BACKEND.loss(weights, *data)[0], loss) < TOLERANCE
+    assert relative_error(backend.loss(weights, *data)[0], loss) < TOLERANCE
     allowed = 5 * max(gradient_errors(TorchBackend(), weights, data, double).values())
     allowed = max(allowed, MESA_TOLERANCE if "mesa" in weights.model.layers else TOLERANCE)
-    errors = gradient_errors(BACKEND, weights, data, double)
+    errors = gradient_errors(backend, weights, data, double)
     assert {name: error for name, error in errors.items() if not error < allowed} == {}
 
 
 @pytest.mark.parametrize("name", ALL_MODELS)
-def test_models_of_the_paper_equal_float64(name):
+def test_models_of_the_paper_equal_float64(backend, name):
     values, n_obs = (PAPER_MODELS | LONG_MODELS)[name]
     model = Model(**{"d_head": 20} | values)
-    check(initialise(model, n_obs, [1]), batch(model, n_obs, 50, 7))
+    check(backend, initialise(model, n_obs, [1]), batch(model, n_obs, 50, 7))
 
 
 #: (tokens, time, d_head, d_model, n_obs, d_mlp, normalise): what the ordinary tests compile
@@ -97,8 +115,8 @@ def models(draw, shapes=None):
 
 @settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(models())
-def test_loss_and_gradients_equal_float64(case):
-    check_against_float64(*case, backend=BACKEND)
+def test_loss_and_gradients_equal_float64(backend, case):
+    check_against_float64(*case, backend=backend)
 
 
 @pytest.mark.long
@@ -116,16 +134,16 @@ def test_loss_and_gradients_equal_float64(case):
         )
     )
 )
-def test_any_shape(case):
-    check_against_float64(*case, backend=BACKEND)
+def test_any_shape(backend, case):
+    check_against_float64(*case, backend=backend)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("time", [16, 224, 240])
-def test_contexts_from_short_to_long(time):
+def test_contexts_from_short_to_long(backend, time):
     """The scores of the long ones do not fit into shared memory."""
     model = Model(**_RAW | {"layers": ("softmax", "mesa", "linear"), "d_head": 20})
-    check(initialise(model, 10, [1]), batch(model, 10, time, 2))
+    check(backend, initialise(model, 10, [1]), batch(model, 10, time, 2))
 
 
 def stacked(model: Model, seeds: list[int], size: int = 7) -> tuple[Transformer, tuple[torch.Tensor, torch.Tensor]]:
@@ -136,17 +154,17 @@ def stacked(model: Model, seeds: list[int], size: int = 7) -> tuple[Transformer,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pack_equals_its_seeds(kind):
+def test_a_pack_equals_its_seeds(backend, kind):
     """Gradients to 1e-6 of their norm: they are summed in other groups; and the weights after a step of AdamW as much."""
     model = Model(**_RAW | {"layers": (kind, "linear"), "d_head": 20})
     pack, (tokens, targets) = stacked(model, [1, 11, 111])
     optimiser = AdamW(pack.parameters(), 0.1)
-    losses = BACKEND.loss_and_gradients(pack, tokens, targets)
+    losses = backend.loss_and_gradients(pack, tokens, targets)
     optimiser.update(0, 1e-3)
     for index, seed in enumerate([1, 11, 111]):
         alone = initialise(model, 10, [seed])
         single = AdamW(alone.parameters(), 0.1)
-        loss = BACKEND.loss_and_gradients(alone, tokens[index : index + 1], targets[index : index + 1])
+        loss = backend.loss_and_gradients(alone, tokens[index : index + 1], targets[index : index + 1])
         single.update(0, 1e-3)
         assert relative_error(losses[index], loss[0].double()) < 1e-6
         for (name, ours), theirs in zip(pack.named_parameters(), alone.parameters(), strict=True):
@@ -155,49 +173,49 @@ def test_a_pack_equals_its_seeds(kind):
             assert relative_error(ours[index].detach(), theirs[0].detach().double()) < 1e-6, name
 
 
-def test_gradients_are_replaced_and_repeat_bit_for_bit():
+def test_gradients_are_replaced_and_repeat_bit_for_bit(backend):
     weights = initialise(lsa(layers=("linear", "mesa")), 10, [1])
     data = batch(weights.model, 10, 50, 11)
-    losses = BACKEND.loss_and_gradients(weights, *data)
+    losses = backend.loss_and_gradients(weights, *data)
     first = [parameter.grad.clone() for parameter in weights.parameters()]
-    assert torch.equal(BACKEND.loss_and_gradients(weights, *data), losses)
+    assert torch.equal(backend.loss_and_gradients(weights, *data), losses)
     assert all(torch.equal(old, new.grad) for old, new in zip(first, weights.parameters(), strict=True))
 
 
-def test_lam_below_its_floor():
+def test_lam_below_its_floor(backend):
     weights = initialise(lsa(layers=("mesa",)), 10, [1])
     weights.layers[0].lam.data = torch.tensor([[-0.3, 0.5]])
-    check(weights, batch(weights.model, 10, 50, 8))
+    check(backend, weights, batch(weights.model, 10, 50, 8))
 
 
 @pytest.mark.parametrize("zero", ["W_Q", "W_K"])
-def test_queries_or_keys_that_are_zero(zero):
+def test_queries_or_keys_that_are_zero(backend, zero):
     weights = initialise(lsa(layers=("linear", "linear"), d_head=3, normalise="qk", init_std=0.3), 10, [1])
     with torch.no_grad():
         getattr(weights.layers[1], zero)[0, 0] = 0
-    check(weights, batch(weights.model, 10, 13, 9))
+    check(backend, weights, batch(weights.model, 10, 13, 9))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
-def test_hidden_units_of_any_size(scale):
+def test_hidden_units_of_any_size(backend, scale):
     weights = initialise(lsa(layers=("linear", "softmax"), d_head=11, d_mlp=5, clip=None), 10, [1])
     with torch.no_grad():
         for layer in weights.layers:
             layer.W_1.copy_(scale * torch.randn(layer.W_1.shape, generator=torch.Generator().manual_seed(1)))
-    check(weights, batch(weights.model, 10, 13, 9))
+    check(backend, weights, batch(weights.model, 10, 13, 9))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("layer", KINDS)
-def test_nan_and_infinity_come_through(bad, layer):
+def test_nan_and_infinity_come_through(backend, bad, layer):
     weights = initialise(lsa(layers=(layer, "linear"), clip=None), 10, [1])
     tokens, targets = batch(weights.model, 10, 50, 9)
     tokens[0, 8, 20, 3] = bad
-    assert not torch.isfinite(BACKEND.loss_and_gradients(weights, tokens, targets)).any()
+    assert not torch.isfinite(backend.loss_and_gradients(weights, tokens, targets)).any()
     assert any(not torch.isfinite(parameter.grad).all() for parameter in weights.parameters())
     clipped = initialise(lsa(layers=(layer,)), 10, [1])
     clipped.layers[0].W_V.data[0, 0, 0, 0] = math.nan
-    assert BACKEND.loss(clipped, *batch(clipped.model, 10, 50, 9)).isnan().all()
+    assert backend.loss(clipped, *batch(clipped.model, 10, 50, 9)).isnan().all()
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
@@ -206,9 +224,9 @@ def test_tokens_that_the_kernel_makes_of_observations(tokens):
     model = lsa(tokens=tokens, d_pe=4) if raw else lsa(tokens=tokens)
     weights, observations = initialise(model, 10, [1, 11]), torch.rand(2, 3, 51, 10, generator=torch.Generator().manual_seed(1))
     values = torch.cat([p.detach().flatten() for p in weights.parameters()])
-    losses = BACKEND.fused(weights, 3, 50).losses_of(values, observations, observations[:, :, 1:], TOKENS[tokens])
+    losses = EMULATED.fused(weights, 3, 50).losses_of(values, observations, observations[:, :, 1:], TOKENS[tokens])
     given = tokenise(observations[:, :, :-1], tokens), observations[:, :, 1:]
-    assert torch.equal(losses, BACKEND.loss(weights, *given))
+    assert torch.equal(losses, EMULATED.loss(weights, *given))
 
 
 def test_the_layout_names_every_parameter_once():
@@ -224,7 +242,7 @@ def test_the_optimiser_is_that_of_pytorch_trainings():
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(torch.arange(300.0).div(100).clone()) for _ in range(2))
     mine, reference_ = AdamW([ours], weight_decay=0.2), AdamW([theirs], weight_decay=0.2)
-    kernels = BACKEND.fused(initialise(lsa(), 10, [1]), 1, 50).kernels
+    kernels = EMULATED.fused(initialise(lsa(), 10, [1]), 1, 50).kernels
     for step in range(50):
         gradients = torch.randn(300) * torch.logspace(-9, 3, 300)
         mine.gradients.copy_(gradients), reference_.gradients.copy_(gradients.clamp(-1, 1))
@@ -243,17 +261,17 @@ def test_groups_are_as_few_as_take_no_longer(sequences, pack, places, expected):
     assert groups_of(sequences, pack, places) == expected
 
 
-def test_unsupported_models_and_tensors_are_refused():
+def test_unsupported_models_and_tensors_are_refused(backend):
     assert unsupported_run(run(lsa(d_head=3, normalise="qv"))) is None
     assert unsupported_run(run(lsa(layers=("delta",)))) == "the CUDA kernel has no delta layer"
     assert unsupported_run(run(lsa(layers=("linear",) * 25))) == "the CUDA kernel has at most 24 layers"
     weights = initialise(lsa(), 10, [1])
     tokens, targets = batch(weights.model, 10, 50, 2)
     with pytest.raises(InputError, match="float32"):
-        BACKEND.loss(weights, tokens.double(), targets)
+        backend.loss(weights, tokens.double(), targets)
     with pytest.raises(InputError, match="do not fit"):
-        BACKEND.loss(weights, tokens[..., :39], targets)
+        backend.loss(weights, tokens[..., :39], targets)
     with pytest.raises(InputError, match="do not fit"):
-        BACKEND.loss(initialise(lsa(), 10, [1, 11]), tokens, targets)
+        backend.loss(initialise(lsa(), 10, [1, 11]), tokens, targets)
     with pytest.raises(InputError, match="no delta layer"):
-        BACKEND.loss(initialise(lsa(layers=("delta",)), 10, [1]), tokens, targets)
+        backend.loss(initialise(lsa(layers=("delta",)), 10, [1]), tokens, targets)

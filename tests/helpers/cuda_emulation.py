@@ -1,5 +1,6 @@
 """The CUDA kernels compiled as plain C++, so that tests without a GPU run the very source that a GPU runs."""
 
+import copy
 import ctypes
 import functools
 import hashlib
@@ -8,11 +9,16 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from mesaopt.backends.cuda import build
 from mesaopt.backends.cuda.backend import CudaBackend
 from mesaopt.backends.cuda.kernels import THREADS, Kernels, Sizes
 from mesaopt.backends.cuda.shape import Shape
 from mesaopt.backends.native.build import compiler
+from mesaopt.data.sampler import Sampler
+from mesaopt.models.transformer import Transformer
+from mesaopt.spec.run import Task
 
 FOLDER = Path(__file__).parent / "cuda"
 #: layouts and tiles are those of this GPU
@@ -57,3 +63,25 @@ def compiled(shape: Shape, flags: tuple[str, ...], source: str = "emulate.cpp") 
 def emulated_backend() -> CudaBackend:
     """The CUDA backend on a CPU."""
     return CudaBackend(kernels_of=emulated_kernels, device="cpu")
+
+
+class GpuBackend:
+    """The CUDA backend on a GPU for models and tensors that are on the CPU."""
+
+    name = "cuda"
+
+    def __init__(self) -> None:
+        self.backend = CudaBackend()
+
+    def sampler(self, task: Task) -> Sampler:
+        return self.backend.sampler(task)
+
+    def loss(self, model: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.backend.loss(copy.deepcopy(model).cuda(), tokens.cuda(), targets.cuda()).cpu()
+
+    def loss_and_gradients(self, model: Transformer, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        there = copy.deepcopy(model).cuda()
+        losses = self.backend.loss_and_gradients(there, tokens.cuda(), targets.cuda())
+        for parameter, other in zip(model.parameters(), there.parameters(), strict=True):
+            parameter.grad = other.grad.cpu() if parameter.grad is None else parameter.grad.copy_(other.grad)
+        return losses.cpu()

@@ -1,6 +1,6 @@
-// One step of a small model with all kinds of layers, as a program: built with a thread for each lane under ThreadSanitizer it finds
-// missing barriers, built with AddressSanitizer what is read or written outside an array. The first word of its command line is the
-// number of a barrier to be left out.
+// One step of a small model with all kinds of layers, as a program: built with a thread for each lane under ThreadSanitizer it
+// finds missing barriers, built with AddressSanitizer what is read or written outside an array. The first word of its command
+// line is the number of a barrier to be left out.
 #include "emulate.cpp"
 
 #include <cstdio>

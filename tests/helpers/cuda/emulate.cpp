@@ -50,7 +50,8 @@ static void run_warp(int index, const Draw& p) {
 #endif
 
 extern "C" {
-extern const int mesaopt_sizes[] = {THREADS, BLOCKS, 4 * PLACES.in_shared, PLACES.in_device, STREAM, KEPT, TABLE, HIDDEN, 4 * DRAW_FLOATS, 8 * DRAW_DOUBLES};
+extern const int mesaopt_sizes[] = {THREADS, BLOCKS, 4 * PLACES.in_shared, PLACES.in_device, STREAM,
+    KEPT,    TABLE,  HIDDEN,               4 * DRAW_FLOATS,  8 * DRAW_DOUBLES};
 
 void mesaopt_step(const Step* step, int blocks) {
     for (int index = 0; index < blocks; index++) run_block(index, *step);

@@ -21,8 +21,9 @@ static thread_local int this_thread = 0;
 static float told[TEAM];  // what the lanes of a warp tell one another
 static int left_out = 0;  // the number of a barrier of the block that is left out: what a check must find
 
-// Threads that wait for one another, each time at the next of several barriers: ThreadSanitizer takes whatever was written before
-// anybody came to a barrier for known to those who leave it, also what a thread that ran ahead wrote before coming to it again.
+// Threads that wait for one another, each time at the next of several barriers: ThreadSanitizer takes whatever was written
+// before anybody came to a barrier for known to those who leave it, also what a thread that ran ahead wrote before coming to it
+// again.
 template <int SIZE> struct Meetings {
     static constexpr int MANY = 8;
     pthread_barrier_t barriers[MANY];

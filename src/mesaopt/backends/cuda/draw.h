@@ -5,7 +5,7 @@
 #if MESAOPT_N_STATE > 0
 constexpr int STATE = MESAOPT_N_STATE;
 
-// ---- random numbers -------------------------------------------------------------------------------------------------------------
+// ---- random numbers ---------------------------------------------------------------------------------------------------------
 
 struct Words {
     unsigned x[4];
@@ -53,10 +53,10 @@ DEVICE void draw_normal(Warp warp, const Source& source, Section section, int co
     }
 }
 
-// ---- systems --------------------------------------------------------------------------------------------------------------------
+// ---- systems ----------------------------------------------------------------------------------------------------------------
 
-// Q of w = Q R with a positive diagonal of R, in place: Gram and Schmidt, twice, which keeps Q orthogonal to rounding. A lane has
-// columns in registers; `shared` [STATE] tells the others of one.
+// Q of w = Q R with a positive diagonal of R, in place: Gram and Schmidt, twice, which keeps Q orthogonal to rounding. A lane
+// has columns in registers; `shared` [STATE] tells the others of one.
 DEVICE void orthogonalise(Warp warp, float* w, float* shared) {
     constexpr int each = parts(STATE, Warp::size);
     float column[each][STATE];
@@ -82,13 +82,14 @@ DEVICE void orthogonalise(Warp warp, float* w, float* shared) {
     warp.sync();
 }
 
-// V diag(l) V^-1 in place of V in w, in double precision: X V = V diag(l) by elimination with row exchanges, lanes having columns of
-// [V^T | (V diag(l))^T]. `room`: 2 STATE^2 + STATE numbers.
+// V diag(l) V^-1 in place of V in w, in double precision: X V = V diag(l) by elimination with row exchanges, lanes having
+// columns of [V^T | (V diag(l))^T]. `room`: 2 STATE^2 + STATE numbers.
 DEVICE void contract(Warp warp, float* w, const float* eigenvalues, double* room) {
     double* factors = room + 2 * STATE * STATE;
     for (int i = warp.rank; i < STATE * STATE; i += Warp::size) {
         const double v = w[i % STATE * STATE + i / STATE];  // of row i / STATE of V^T
-        room[i / STATE * 2 * STATE + i % STATE] = v, room[i / STATE * 2 * STATE + STATE + i % STATE] = v * (double)eigenvalues[i / STATE];
+        double* row = room + i / STATE * 2 * STATE;
+        row[i % STATE] = v, row[STATE + i % STATE] = v * (double)eigenvalues[i / STATE];
     }
     warp.sync();
     for (int pivot = 0; pivot < STATE; pivot++) {
@@ -103,7 +104,8 @@ DEVICE void contract(Warp warp, float* w, const float* eigenvalues, double* room
             room[row * 2 * STATE + column] = room[pivot * 2 * STATE + column], room[pivot * 2 * STATE + column] = x;
         }
         warp.sync();
-        for (int i = warp.rank; i < STATE; i += Warp::size) factors[i] = room[i * 2 * STATE + pivot] / room[pivot * 2 * STATE + pivot];
+        for (int i = warp.rank; i < STATE; i += Warp::size)
+            factors[i] = room[i * 2 * STATE + pivot] / room[pivot * 2 * STATE + pivot];
         warp.sync();
         for (int column = warp.rank; column < 2 * STATE; column += Warp::size) for (int i = 0; i < STATE; i++)
             if (i != pivot) room[i * 2 * STATE + column] -= factors[i] * room[pivot * 2 * STATE + column];
@@ -114,7 +116,7 @@ DEVICE void contract(Warp warp, float* w, const float* eigenvalues, double* room
     warp.sync();
 }
 
-// ---- sequences ------------------------------------------------------------------------------------------------------------------
+// ---- sequences --------------------------------------------------------------------------------------------------------------
 
 enum Matrix { ORTHOGONAL, CONTRACTING, TEACHER };
 
@@ -130,7 +132,8 @@ struct Draw {
 
 // Numbers of memory of a warp: W, C, states, eigenvalues, hidden units; room of `contract`.
 constexpr int STATES = (T + 1) * STATE, MOST_HIDDEN = 64;
-constexpr int DRAW_FLOATS = up4(STATE * STATE + N * STATE + STATES + 2 * STATE + MOST_HIDDEN), DRAW_DOUBLES = 2 * STATE * STATE + STATE;
+constexpr int DRAW_FLOATS = up4(STATE * STATE + N * STATE + STATES + 2 * STATE + MOST_HIDDEN);
+constexpr int DRAW_DOUBLES = 2 * STATE * STATE + STATE;
 
 DEVICE float tanh_gelu(float x) { return 0.5f * x * (1.f + hyperbolic_tangent(0.7978845608f * (x + 0.044715f * x * x * x))); }
 

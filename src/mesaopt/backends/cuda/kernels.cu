@@ -7,7 +7,8 @@
 extern "C" {
 // What whoever launches must know: threads of the step, its blocks on a multiprocessor, its bytes of shared memory; then sizes
 // of arrays.
-__device__ int mesaopt_sizes[] = {THREADS, BLOCKS, 4 * PLACES.in_shared, PLACES.in_device, STREAM, KEPT, TABLE, HIDDEN, 4 * DRAW_FLOATS, 8 * DRAW_DOUBLES};
+__device__ int mesaopt_sizes[] = {THREADS, BLOCKS, 4 * PLACES.in_shared, PLACES.in_device, STREAM,
+    KEPT,    TABLE,  HIDDEN,               4 * DRAW_FLOATS,  8 * DRAW_DOUBLES};
 
 __global__ void __launch_bounds__(THREADS, BLOCKS) mesaopt_step(const Step step) {
     extern __shared__ Four memory[];
