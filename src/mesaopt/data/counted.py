@@ -83,7 +83,7 @@ def mlp_of(task: Task) -> Mlp | None:
 
 def key(seed: int, stream: str) -> UInt32[np.ndarray, " 2"]:
     """The key of one stream of a seed."""
-    return generator(seed, stream).bit_generator.seed_seq.generate_state(2, np.uint32)  # type: ignore[attr-defined, no-any-return]
+    return generator(seed, stream).bit_generator.seed_seq.generate_state(2, np.uint32)
 
 
 def philox(counter: UInt32[np.ndarray, "4 *shape"], key: UInt32[np.ndarray, " 2"]) -> UInt32[np.ndarray, "4 *shape"]:

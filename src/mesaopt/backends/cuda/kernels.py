@@ -111,22 +111,26 @@ class OptimiseArguments(ctypes.Structure):
 # ---- a GPU -------------------------------------------------------------------------------------------------------------------
 
 
-class GpuKernels:
-    """Kernels on the present GPU, on PyTorch's present stream. Raises `BuildError` where they cannot be had."""
+class Module:
+    """Code on the present GPU, whose kernels are called mesaopt_NAME. Raises `BuildError` where the driver refuses."""
 
-    def __init__(self, shape: Shape) -> None:
-        device = torch.cuda.get_device_properties(torch.cuda.current_device())
+    def __init__(self, code: bytes) -> None:
         torch.cuda.current_stream()  # sets up the device for this thread
-        code, self.module, self.functions = binary(shape, (device.major, device.minor)), _POINTER(), dict[str, ctypes.c_void_p]()
+        self.module, self.functions = _POINTER(), dict[str, ctypes.c_void_p]()
         _check("cuModuleLoadData", ctypes.byref(self.module), code)
-        self.sizes = self._read_sizes()
-        self.places = device.multi_processor_count * self.sizes.blocks
 
     def launch(self, name: str, arguments: ctypes.Structure, blocks: int, threads: int = THREADS, shared: int = 0) -> None:
-        """See `Kernels`."""
+        """See `Kernels`; on PyTorch's present stream."""
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         given = (_POINTER * 1)(ctypes.addressof(arguments))
         _check("cuLaunchKernel", self._function(name, shared), blocks, 1, 1, threads, 1, 1, shared, stream, given, None)
+
+    def numbers(self, name: str, count: int) -> list[int]:
+        """An array of integers that the code holds."""
+        place, size, values = _POINTER(), ctypes.c_size_t(), (_INT * count)()
+        _check("cuModuleGetGlobal_v2", ctypes.byref(place), ctypes.byref(size), self.module, f"mesaopt_{name}".encode())
+        _check("cuMemcpyDtoH_v2", values, place, ctypes.c_size_t(ctypes.sizeof(values)))
+        return list(values)
 
     def _function(self, name: str, shared: int) -> ctypes.c_void_p:
         """Found once, and told once how much shared memory it may be given."""
@@ -136,11 +140,15 @@ class GpuKernels:
             _check("cuFuncSetAttribute", self.functions[name], _MOST_SHARED, shared)
         return self.functions[name]
 
-    def _read_sizes(self) -> Sizes:
-        place, size, values = _POINTER(), ctypes.c_size_t(), (_INT * len(Sizes._fields))()
-        _check("cuModuleGetGlobal_v2", ctypes.byref(place), ctypes.byref(size), self.module, b"mesaopt_sizes")
-        _check("cuMemcpyDtoH_v2", values, place, ctypes.c_size_t(ctypes.sizeof(values)))
-        return Sizes(*values)
+
+class GpuKernels(Module):
+    """Kernels of a shape on the present GPU. Raises `BuildError` where they cannot be had."""
+
+    def __init__(self, shape: Shape) -> None:
+        device = torch.cuda.get_device_properties(torch.cuda.current_device())
+        super().__init__(binary(shape, (device.major, device.minor)))
+        self.sizes = Sizes(*self.numbers("sizes", len(Sizes._fields)))
+        self.places = device.multi_processor_count * self.sizes.blocks
 
 
 @functools.cache
