@@ -3,16 +3,18 @@ is one.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from cuda_emulation import GpuBackend, emulated_backend
+from cuda_emulation import GpuBackend, emulated_backend, emulated_kernels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_models import lsa, run
 from native_reference import MESA_TOLERANCE, TOLERANCE, batch, check_against_float64, gradient_errors, reference, relative_error
 from tiny_runs import NEEDS_GPU
 
+from mesaopt.backends.cuda import backend as cuda_backend
 from mesaopt.backends.cuda.fused import TOKENS, groups_of, optimise
 from mesaopt.backends.cuda.layout import layout
 from mesaopt.backends.cuda.shape import KINDS, unsupported_run
@@ -21,7 +23,7 @@ from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
-from mesaopt.spec.run import Model
+from mesaopt.spec.run import Model, Task
 from mesaopt.training.optimizer import BETAS, EPSILON, AdamW
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -259,6 +261,20 @@ def test_the_optimiser_is_that_of_pytorch_trainings():
 )
 def test_groups_are_as_few_as_take_no_longer(sequences, pack, places, expected):
     assert groups_of(sequences, pack, places) == expected
+
+
+@pytest.mark.parametrize(
+    ("time", "found"),
+    [(50, None), (120, "the arrays of a sequence do not fit into the GPU's shared memory")],
+)
+def test_what_does_not_fit_into_shared_memory_is_left_to_pytorch(time, found, monkeypatch):
+    monkeypatch.setattr(cuda_backend, "gpu_kernels", emulated_kernels)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    wide = replace(run(lsa(d_model=80, d_head=5)), task=Task("linear", 20, 20, time))
+    assert cuda_backend.available(wide) == found
+    assert cuda_backend.available(wide, spilling=True) is None
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert cuda_backend.available(wide) == "the CUDA kernel is for GPUs of compute capability 8.0 and later"
 
 
 def test_unsupported_models_and_tensors_are_refused(backend):

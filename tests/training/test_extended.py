@@ -67,7 +67,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit():
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that is the CPU."""
     monkeypatch.setattr(extended, "DEVICE", "cpu")
-    monkeypatch.setattr(extended, "available", lambda run: None)
+    monkeypatch.setattr(extended, "available", lambda run, spilling: None)
     monkeypatch.setattr(extended, "CudaBackend", functools.partial(CudaBackend, kernels_of=emulated_kernels))
     monkeypatch.setattr(
         extended,
@@ -104,7 +104,7 @@ def test_backends_by_name(tmp_path: Path):
 
 def test_where_there_is_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(extended, "DEVICE", "cpu")
-    monkeypatch.setattr(extended, "available", lambda run: "no such GPU")
+    monkeypatch.setattr(extended, "available", lambda run, spilling: "no such GPU")
     assert trainer(tmp_path, "auto").captured is None
     assert capsys.readouterr().err == "mesaopt: tiny/linear: PyTorch takes over: no such GPU\n"
     with pytest.raises(InputError, match=r"^tiny/linear: backend cuda: no such GPU; choose auto or torch$"):

@@ -56,7 +56,8 @@ class ExtendedTrainer(Trainer):
     def _why_not(self, run: Run, options: Options) -> str | None:
         """Why the CUDA backend does not make the steps; says so where it might have been expected."""
         asked = options.backend
-        reason = available(run) if options.device == DEVICE and asked in ("auto", "cuda") else "it is for GPUs"
+        wanted = options.device == DEVICE and asked in ("auto", "cuda")
+        reason = available(run, spilling=asked == "cuda") if wanted else "it is for GPUs"
         if reason and asked == "cuda":
             raise InputError(f"{run.name}: backend cuda: {reason}; choose auto or torch")
         if reason and options.device == DEVICE and asked == "auto":

@@ -17,16 +17,22 @@ from mesaopt.models.transformer import Transformer
 from mesaopt.spec.run import Run, Task
 
 
-def available(run: Run) -> str | None:
-    """Why the CUDA backend cannot train this run on the present GPU, or None if it can. Compiles the kernel on first use."""
+def available(run: Run, spilling: bool = False) -> str | None:
+    """Why the CUDA backend does not train this run on the present GPU, or None if it does. Compiles the kernel on first use.
+
+    Wide models and long contexts do not fit into shared memory: what lies in the device's memory instead makes them slow, so they
+    are left to PyTorch unless they are wanted so (`spilling`).
+    """
     if reason := unsupported_run(run):
         return reason
     if torch.cuda.get_device_capability() < OLDEST:
         return "the CUDA kernel is for GPUs of compute capability 8.0 and later"
     try:
-        gpu_kernels(shape_of(run.model, run.task.n_obs, run.task.context_length))
+        sizes = gpu_kernels(shape_of(run.model, run.task.n_obs, run.task.context_length)).sizes
     except BuildError as error:
         return str(error)
+    if sizes.in_device and not spilling:
+        return "the arrays of a sequence do not fit into the GPU's shared memory "
     return None
 
 
