@@ -3,7 +3,6 @@ is one.
 """
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ from mesaopt.backends.torch import TorchBackend
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer, initialise
-from mesaopt.spec.run import Model, Task
+from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.training.optimizer import BETAS, EPSILON, AdamW
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -270,7 +269,7 @@ def test_groups_are_as_few_as_take_no_longer(sequences, pack, places, expected):
 def test_what_does_not_fit_into_shared_memory_is_left_to_pytorch(time, found, monkeypatch):
     monkeypatch.setattr(cuda_backend, "gpu_kernels", emulated_kernels)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    wide = replace(run(lsa(d_model=80, d_head=5)), task=Task("linear", 20, 20, time))
+    wide = Run("test/wide", Task("linear", 20, 20, time), lsa(d_model=80, d_head=5), Training(lr=1e-3, steps=1))
     assert cuda_backend.available(wide) == found
     assert cuda_backend.available(wide, spilling=True) is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))

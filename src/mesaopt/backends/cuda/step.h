@@ -74,6 +74,10 @@ DEVICE void load_head(Block block, const float* packed, const Work& k) {
     load_rows<DP>(block, PACKED_O, packed + PACKED_QKV, k.w_o, LO);
 }
 
+// The last layer of a model without unembedding: only its first channels are read, the prediction, so no others are made. What
+// W_O has for others gets no gradient: its partial sums stay the zeros that they were made as.
+DEVICE bool is_narrow(const Step& step, int layer) { return !RAW && D_MLP == 0 && layer == step.depth - 1; }
+
 DEVICE bool is_normalised(int layer) { return NORMALISE && layer > 0; }
 
 DEVICE Scores scores_of(const Work& k, float scale) { return {k.qkv, k.qkv + DP, LQ, LQ, k.s, scale, false}; }
@@ -108,7 +112,9 @@ DEVICE void attention_forward(Block block, const Step& step, const Work& k, int 
         attend(block, k.s, k.qkv + 2 * DP, LQ, k.o, LO);
         block.sync();
         const float* dx = k.dx;
-        project<DP, EP>(block, k.o, LO, k.w_o, LO, k.dx, LX, [=](int t, int e) { return dx[t * LX + e]; });
+        const auto residual = [=](int t, int e) { return dx[t * LX + e]; };
+        if (is_narrow(step, layer)) project<DP, NP>(block, k.o, LO, k.w_o, LO, k.dx, LX, residual);
+        else project<DP, EP>(block, k.o, LO, k.w_o, LO, k.dx, LX, residual);
         block.sync();
     }
 }
@@ -186,7 +192,9 @@ DEVICE void attention_backward(Block block, const Step& step, const Work& k, int
         load_head(block, packed + head * PACKED_HEAD, k);
         copy(block, KEPT_QKV, kept, k.qkv);
         block.sync();
-        unproject<EP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
+        const bool narrow = is_narrow(step, layer);
+        if (narrow) unproject<NP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
+        else unproject<EP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
         block.sync();
         const float lam = has(MESA) && kind == MESA ? lam_of(step, packed, head) : 1.f;
         scores_backward(block, step, k, kind, lam, gradient + step.heads * PACKED_HEAD + head);
@@ -197,7 +205,8 @@ DEVICE void attention_backward(Block block, const Step& step, const Work& k, int
         }
         if (RAW || layer > 0) unproject<3 * DP, EP>(block, true, k.qkv, LQ, k.w, LW, k.dx, LX);
         weight_gradient<3 * DP, EP>(block, k.qkv, LQ, k.x, LX, of_head, k.first);
-        weight_gradient<EP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
+        if (narrow) weight_gradient<NP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
+        else weight_gradient<EP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
         if (layer == 0 && k.table) add_to_table(block, k.qkv, k.table_gradient + head * TABLE, k.first);
         block.sync();
     }
