@@ -9,7 +9,7 @@ from native_models import lsa
 from mesaopt.backends.cuda.draw import DeviceDraws
 from mesaopt.backends.cuda.shape import shape_of
 from mesaopt.data import counted
-from mesaopt.data.counted import LAWS, Section, Source, key, philox, training_batch
+from mesaopt.data.counted import KINDS, Section, Source, key, philox, training_batch
 from mesaopt.data.sequences import training_batch as drawn_otherwise
 from mesaopt.errors import InputError
 from mesaopt.spec.run import Run, Task, Training
@@ -57,7 +57,7 @@ def test_every_word_has_one_place():
 
 
 def test_every_kind_of_task_has_a_law():
-    assert set(LAWS) == set(words("task kind")) == set(TASKS)
+    assert set(KINDS) == set(words("task kind")) == set(TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -105,6 +105,6 @@ def test_a_gpu_draws_the_same(name, monkeypatch):
 
 
 def test_a_kind_without_a_law_is_refused(monkeypatch):
-    monkeypatch.delitem(counted.LAWS, "linear")
+    monkeypatch.delitem(counted.KINDS, "linear")
     with pytest.raises(InputError, match="sequences of kind linear are not drawn by counter; leave out generator: philox"):
         training_batch(run_of(Task("linear")), [1], 0)

@@ -16,9 +16,9 @@ from torch import Tensor
 from mesaopt.data.mlp import Mlp
 from mesaopt.data.random import generator
 from mesaopt.data.sampler import PLAIN, require_fully_observed, state_noise
-from mesaopt.data.tasks import contracting, fixed_teacher, linear, nonlinear, partial
 from mesaopt.errors import InputError
 from mesaopt.spec.run import Run, Task
+from mesaopt.spec.words import module
 
 #: eigenvalues of contracting systems lie between these, and one is the second (data/tasks/contracting.py)
 FASTEST, SLOWEST = 0.3, 0.9
@@ -37,48 +37,50 @@ class Section(IntEnum):
 
 @dataclass(frozen=True)
 class Law:
-    """How sequences of a kind of task are made: what kind of matrix W is, where states start and are clipped (None: nowhere),
-    the standard deviation of the entries of C (0: states are seen as they are), and whether states evolve through the MLP.
+    """How sequences of a kind of task are made: what kind of matrix W is, the standard deviation of the entries of C (0: states
+    are seen as they are), where states start and are clipped (None: nowhere), and the MLP that they evolve through, if any.
     """
 
-    matrix: str = "orthogonal"
-    bound: float | None = linear.BOUND
-    start: float = 1.0
-    c_scale: float = 0.0
-    mlp: bool = False
+    matrix: str
+    c_scale: float
+    start: float
+    bound: float | None
+    mlp: Mlp | None
 
 
-LAWS = {
-    "linear": Law(),
-    "contracting": Law("contracting", contracting.BOUND),
-    "fixed_teacher": Law("teacher", fixed_teacher.BOUND),
-    "partial": Law(bound=partial.BOUND, c_scale=partial.SCALE),
-    "nonlinear": Law(bound=None, start=nonlinear.START, mlp=True),
+#: what kind of matrix W is in each kind of task, whether it is seen through a C, whether states evolve through an MLP
+KINDS = {
+    "linear": ("orthogonal", False, False),
+    "contracting": ("contracting", False, False),
+    "fixed_teacher": ("teacher", False, False),
+    "partial": ("orthogonal", True, False),
+    "nonlinear": ("orthogonal", False, True),
 }
 
 
 def law_of(task: Task) -> Law:
-    """The law of a task; raises `InputError` for a kind that is not drawn by counter, and for sizes that cannot be."""
-    if task.kind not in LAWS:
+    """The law of a task, with the numbers that its kind says (`data/tasks`); raises `InputError` for a kind that is not drawn by
+    counter, and for sizes that cannot be.
+    """
+    if task.kind not in KINDS:
         raise InputError(f"task {task.name}: sequences of kind {task.kind} are not drawn by counter; leave out generator: philox")
-    if LAWS[task.kind].c_scale == 0:
+    (matrix, partly, curved), kind = KINDS[task.kind], module("task kind", task.kind)
+    if not partly:
         require_fully_observed(task)
-    return LAWS[task.kind]
+    mlp = kind.mlp(task.n_state) if curved else None
+    return Law(matrix, kind.SCALE if partly else 0.0, getattr(kind, "START", 1.0), getattr(kind, "BOUND", None), mlp)
 
 
 def obs_noise(task: Task) -> float:
     """Standard deviation of the noise of an observation."""
-    return partial.OBS_NOISE if task.obs_noise is None else task.obs_noise
+    default: float = getattr(module("task kind", task.kind), "OBS_NOISE", 0.0)
+    return default if task.obs_noise is None else task.obs_noise
 
 
 def teacher(task: Task) -> Float[Tensor, "n_state n_state"]:
     """The one matrix of a task with a fixed teacher."""
-    return fixed_teacher.teacher(generator(0, "task"), 1, task.n_state, PLAIN)[0].contiguous()
-
-
-def mlp_of(task: Task) -> Mlp | None:
-    """The MLP that states evolve through, if they do."""
-    return nonlinear.mlp(task.n_state) if law_of(task).mlp else None
+    matrices: Tensor = module("task kind", task.kind).teacher(generator(0, "task"), 1, task.n_state, PLAIN)
+    return matrices[0].contiguous()
 
 
 def key(seed: int, stream: str) -> UInt32[np.ndarray, " 2"]:
@@ -134,7 +136,7 @@ def draw(task: Task, source: Source) -> Float[Tensor, "sequences time_plus_1 n_o
     first = (2 * source.uniform(Section.START, size) - 1) * law.start
     noise = source.normal(Section.NOISE, time, size).permute(1, 2, 0).contiguous()
     bound = float("inf") if law.bound is None else law.bound
-    states = PLAIN.roll_out(w, first.mT.contiguous(), noise, state_noise(task), bound, mlp_of(task))
+    states = PLAIN.roll_out(w, first.mT.contiguous(), noise, state_noise(task), bound, law.mlp)
     if law.c_scale == 0:
         return states
     c = law.c_scale * source.normal(Section.C, task.n_obs, size)

@@ -148,9 +148,11 @@ DEVICE void recursion(Warp warp, const float* k, int k_row, float* x, int x_row,
         at[i] = smaller(warp.rank + i * Warp::size, DP - 1);
         UNROLL for (int j = 0; j < DP; j++) r[i][j] = at[i] == j ? lam : 0.f;
     }
+    float key[DP], right[DP];
+    load_row(key, k);
+    load_row(right, x);
     for (int t = 0; t < T; t++, k += k_row, x += x_row) {
-        float key[DP], u[DP], right[DP], own[each], answer[each], scale[2] = {1.f, 0.f};
-        load_row(key, k);
+        float u[DP], own[each], answer[each], scale[2] = {1.f, 0.f};
         UNROLL for (int i = 0; i < each; i++) {
             float sum[2] = {};  // a single one would wait for every addition
             UNROLL for (int j = 0; j < DP; j++) sum[j % 2] += r[i][j] * key[j];
@@ -159,8 +161,8 @@ DEVICE void recursion(Warp warp, const float* k, int k_row, float* x, int x_row,
         }
         warp.sync();
         load_row(u, room);
-        load_row(right, x);
         UNROLL for (int j = 0; j < DP; j++) scale[j % 2] += u[j] * key[j];
+        if (t + 1 < T) load_row(key, k + k_row);  // long before it is needed: it may lie in the device's memory
         const float inverse = 1.f / (scale[0] + scale[1]);
         UNROLL for (int i = 0; i < each; i++) {
             const float step = own[i] * inverse;
@@ -171,7 +173,8 @@ DEVICE void recursion(Warp warp, const float* k, int k_row, float* x, int x_row,
             }
             answer[i] = sum[0] + sum[1];
         }
-        warp.sync();  // all have read x_t and u
+        if (t + 1 < T) load_row(right, x + x_row);
+        warp.sync();  // all have read u
         UNROLL for (int i = 0; i < each; i++)
             if (warp.rank + i * Warp::size < DP) x[at[i]] = answer[i];
     }

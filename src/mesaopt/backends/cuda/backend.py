@@ -32,7 +32,7 @@ def available(run: Run, spilling: bool = False) -> str | None:
     except BuildError as error:
         return str(error)
     if sizes.in_device and not spilling:
-        return "the arrays of a sequence do not fit into the GPU's shared memory "
+        return "the arrays of a sequence do not fit into the GPU's shared memory"
     return None
 
 

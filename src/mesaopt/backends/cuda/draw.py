@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mesaopt.backends.cuda.fused import filled
 from mesaopt.backends.cuda.kernels import DrawArguments, Kernels
-from mesaopt.data.counted import FASTEST, SLOWEST, key, law_of, mlp_of, obs_noise, teacher
+from mesaopt.data.counted import FASTEST, SLOWEST, key, law_of, obs_noise, teacher
 from mesaopt.data.sampler import state_noise
 from mesaopt.spec.run import Run
 
@@ -27,7 +27,7 @@ class DeviceDraws:
         self.tensors = {"keys": torch.from_numpy(keys.view(np.int32)).to(device)}
         if law.matrix == "teacher":
             self.tensors["teacher"] = teacher(task).to(device)
-        if mlp := mlp_of(task):
+        if mlp := law.mlp:
             self.tensors |= {"a": mlp.a.to(device).contiguous(), "b": mlp.b.to(device).contiguous()}
         self.numbers = {"matrix": MATRICES[law.matrix], "hidden": mlp.a.shape[1] if mlp else 0}
         self.numbers |= {"sequences": run.training.batch, "seeds": len(seeds)}

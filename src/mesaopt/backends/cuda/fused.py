@@ -20,7 +20,6 @@ from mesaopt.backends.cuda.kernels import (
 )
 from mesaopt.backends.cuda.layout import layout, up4
 from mesaopt.backends.cuda.shape import KINDS, Shape
-from mesaopt.models.layers.mesa import LAM_FLOOR
 from mesaopt.models.transformer import Transformer, positional_encoding
 
 #: how the kernel makes tokens of observations (`step.h`, Tokens); raw ones are the observations
@@ -44,6 +43,8 @@ class Fused:
             batch,
             device,
         )
+        own = [parameter for layer in model.blocks() for parameter in layer.own.values()]
+        self.lam_floor = max((parameter.floor for parameter in own if parameter.floor is not None), default=0.0)
         self.groups = groups_of(batch, self.pack, kernels.places)
         self.at, self.apart = (x.to(device) for x in layout(model, kernels.sizes.hidden))
         heads, depth, blocks, sizes = self.spec.n_heads, len(self.spec.layers), self.pack * self.groups, kernels.sizes
@@ -99,7 +100,7 @@ class Fused:
     def _step_arguments(self, tokens: Tensor, targets: Tensor, kind: int, backward: bool) -> StepArguments:
         spec, kinds = self.spec, [KINDS[layer] for layer in self.spec.layers]
         sizes = {"depth": len(kinds), "heads": spec.n_heads, "sequences": self.batch, "groups": self.groups, "kinds": kinds}
-        modes = {"tokens_kind": kind, "backward": int(backward), "clip": spec.clip or 0.0, "lam_floor": LAM_FLOOR}
+        modes = {"tokens_kind": kind, "backward": int(backward), "clip": spec.clip or 0.0, "lam_floor": self.lam_floor}
         data = {"tokens": tokens, "tokens_apart": tokens.stride(1), "targets": targets, "targets_apart": targets.stride(1)}
         weights = {"packed": self.packed, "table": self.table if self.shape.d_pe else None}
         sums = {"partials": self.partials, "table_partials": self.table_partials, "losses": self.partial_losses}

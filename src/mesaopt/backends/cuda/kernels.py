@@ -115,8 +115,8 @@ class Module:
     """Code on the present GPU, whose kernels are called mesaopt_NAME. Raises `BuildError` where the driver refuses."""
 
     def __init__(self, code: bytes) -> None:
-        torch.cuda.current_stream()  # sets up the device for this thread
-        self.module, self.functions = _POINTER(), dict[str, ctypes.c_void_p]()
+        torch.zeros(1, device="cuda")  # the driver's calls need the context that PyTorch makes with its first tensor
+        self.module, self.functions, self.allowed = _POINTER(), dict[str, ctypes.c_void_p](), dict[str, int]()
         _check("cuModuleLoadData", ctypes.byref(self.module), code)
 
     def launch(self, name: str, arguments: ctypes.Structure, blocks: int, threads: int = THREADS, shared: int = 0) -> None:
@@ -133,11 +133,13 @@ class Module:
         return list(values)
 
     def _function(self, name: str, shared: int) -> ctypes.c_void_p:
-        """Found once, and told once how much shared memory it may be given."""
+        """Found once, and told how much shared memory it may be given when that is more than before."""
         if name not in self.functions:
             self.functions[name] = _POINTER()
             _check("cuModuleGetFunction", ctypes.byref(self.functions[name]), self.module, f"mesaopt_{name}".encode())
+        if shared > self.allowed.get(name, 0):
             _check("cuFuncSetAttribute", self.functions[name], _MOST_SHARED, shared)
+            self.allowed[name] = shared
         return self.functions[name]
 
 

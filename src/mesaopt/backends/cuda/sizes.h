@@ -48,7 +48,7 @@ constexpr int TABLE = T * 2 * DP;  // what positions add to queries and keys of 
 // In the order in which they are given shared memory while there is some; the others lie in memory of the device.
 enum Array { ROOM, QKV, O, W, W_O, X, S, A, DX, DY, ARRAYS };
 constexpr int SIZES[ARRAYS] = {
-    larger(32, 2 * DP),                       // what lanes tell one another
+    has(MESA) ? larger(32, 12 * DP) : 32,                       // what lanes tell one another
     larger(up4(T) * LQ, TP * NP),             // queries, keys, values of a head; errors of the predictions
     TP * LO,                               // a head's answers; their gradient
     larger(3 * DP, 2 * UNITS) * LW,           // rows of W_Q, W_K, W_V; of W_1 and of W_2 transposed
@@ -91,4 +91,5 @@ constexpr Places PLACES = placed();
 // before the clip ([TP][LX] each); per head queries, keys, values and where they have norm 1 the norms that they had.
 constexpr int STREAM = TP * LX, KEPT_QKV = up4(T) * LQ;
 constexpr int KEPT_UNIT = NORMALISE ? 3 * T * DP : 0, KEPT_NORMS = NORMALISE ? up4(3 * T) : 0;
-constexpr int KEPT = KEPT_QKV + KEPT_UNIT + KEPT_NORMS;
+constexpr int KEPT_ADJOINT = has(MESA) ? 2 * TP * LO : 0;  // of a mesa-layer the solve's gradient, and that of the answers
+constexpr int KEPT = KEPT_QKV + KEPT_ADJOINT + KEPT_UNIT + KEPT_NORMS;

@@ -82,27 +82,57 @@ DEVICE bool is_normalised(int layer) { return NORMALISE && layer > 0; }
 
 DEVICE Scores scores_of(const Work& k, float scale) { return {k.qkv, k.qkv + DP, LQ, LQ, k.s, scale, false}; }
 
+// Loads a head and makes its queries, keys and values of x. Ends with a barrier.
+DEVICE void make_head(Block block, const Step& step, const Work& k, int layer, int head) {
+    load_head(block, packed_of(step, k.packed, layer) + head * PACKED_HEAD, k);
+    block.sync();
+    const float* table = layer == 0 && k.table ? k.table + head * TABLE : nullptr;
+    project<EP, 3 * DP>(block, k.x, LX, k.w, LW, k.qkv, LQ,
+                        [=](int t, int n) { return table && t < T && n < 2 * DP ? table[t * 2 * DP + n] : 0.f; });
+    block.sync();
+    if (!is_normalised(layer)) return;
+    float* unit = kept_of(step, k, layer, head) + KEPT_QKV + KEPT_ADJOINT;
+    make_unit(block, k.qkv, unit, unit + KEPT_UNIT);
+    block.sync();
+}
+
+// The recursions of all heads of a mesa-layer, each by a warp, on what is kept of the layer: queries become R_t q_t, or of the
+// `adjoint` the gradients of those R_t times themselves. Ends with a barrier.
+DEVICE void recursions(Block block, const Step& step, const Work& k, int layer, bool adjoint) {
+    for (int head = warp_index(block); head < step.heads; head += WARPS) {
+        float* kept = kept_of(step, k, layer, head);
+        const float lam = lam_of(step, packed_of(step, k.packed, layer), head);
+        float* room = k.room + warp_index(block) * DP;
+        recursion(warp_of(block), kept + DP, LQ, adjoint ? kept + KEPT_QKV : kept, adjoint ? LO : LQ, lam, room);
+    }
+    block.sync();
+}
+
+// Queries, keys and values of all heads of a mesa-layer, where the queries are R_t q_t, are kept. Ends with a barrier.
+DEVICE void solve(Block block, const Step& step, const Work& k, int layer) {
+    for (int head = 0; head < step.heads; head++) {
+        make_head(block, step, k, layer, head);
+        copy(block, KEPT_QKV, k.qkv, kept_of(step, k, layer, head));
+        block.sync();
+    }
+    recursions(block, step, k, layer, false);
+}
+
 // Adds to dx what the heads of a layer make of x.
 DEVICE void attention_forward(Block block, const Step& step, const Work& k, int layer) {
     const int kind = step.kinds[layer];
-    const float* packed = packed_of(step, k.packed, layer);
+    const bool mesa = has(MESA) && kind == MESA;
+    if (mesa) solve(block, step, k, layer);
     for (int head = 0; head < step.heads; head++) {
         float* kept = kept_of(step, k, layer, head);
-        load_head(block, packed + head * PACKED_HEAD, k);
-        block.sync();
-        const float* table = layer == 0 && k.table ? k.table + head * TABLE : nullptr;
-        project<EP, 3 * DP>(block, k.x, LX, k.w, LW, k.qkv, LQ,
-                            [=](int t, int n) { return table && t < T && n < 2 * DP ? table[t * 2 * DP + n] : 0.f; });
-        block.sync();
-        if (is_normalised(layer)) {
-            make_unit(block, k.qkv, kept + KEPT_QKV, kept + KEPT_QKV + KEPT_UNIT);
+        if (mesa) {
+            copy(block, KEPT_QKV, kept, k.qkv);
+            load_rows<DP>(block, PACKED_O, packed_of(step, k.packed, layer) + head * PACKED_HEAD + PACKED_QKV, k.w_o, LO);
             block.sync();
+        } else {
+            make_head(block, step, k, layer, head);
+            if (step.backward) copy(block, KEPT_QKV, k.qkv, kept);
         }
-        if (has(MESA) && kind == MESA) {  // queries become R_t q_t
-            if (warp_index(block) == 0) recursion(warp_of(block), k.qkv + DP, LQ, k.qkv, LQ, lam_of(step, packed, head), k.room);
-            block.sync();
-        }
-        if (step.backward) copy(block, KEPT_QKV, k.qkv, kept);
         scores(block, scores_of(k, kind == SOFTMAX ? softmax_scale() : 1.f));
         block.sync();
         if (has(SOFTMAX) && kind == SOFTMAX) {
@@ -119,36 +149,63 @@ DEVICE void attention_forward(Block block, const Step& step, const Work& k, int 
     }
 }
 
-// From d_o, the gradient of the head's answers, in `o`: the attention weights in s, the gradients of the scores in a, and of a
-// mesa-layer, whose solve is its own adjoint, R_t times the gradient of R_t q_t in w_o. Ends with a barrier.
-DEVICE void scores_backward(Block block, const Step& step, const Work& k, int kind, float lam, float* lam_gradient) {
-    const float *keys = k.qkv + DP, *values = k.qkv + 2 * DP;
-    const Scores weights = scores_of(k, kind == SOFTMAX ? softmax_scale() : 1.f);
-    const Scores of_values = {k.o, values, LO, LQ, k.a, 1.f, false};
-    if (!has(MESA) || kind != MESA) {
-        scores(block, weights, of_values);
+// In `o` the gradient of a head's answers, from dy and W_O. Ends with a barrier.
+DEVICE void answers_gradient(Block block, const Step& step, const Work& k, int layer) {
+    if (is_narrow(step, layer)) unproject<NP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
+    else unproject<EP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
+    block.sync();
+}
+
+DEVICE Scores of_values(const Work& k) { return {k.o, k.qkv + 2 * DP, LO, LQ, k.a, 1.f, false}; }
+
+// Of all heads of a mesa-layer R_t times the gradient of R_t q_t (the solve is its own adjoint), and the gradient of the answers,
+// are kept. Ends with a barrier.
+DEVICE void solve_backward(Block block, const Step& step, const Work& k, int layer) {
+    for (int head = 0; head < step.heads; head++) {
+        float* kept = kept_of(step, k, layer, head);
+        load_rows<DP>(block, PACKED_O, packed_of(step, k.packed, layer) + head * PACKED_HEAD + PACKED_QKV, k.w_o, LO);
+        copy(block, KEPT_QKV, kept, k.qkv);
         block.sync();
-        if (has(SOFTMAX) && kind == SOFTMAX) {
-            softmax_back(block, k.s, k.a);
-            block.sync();
-        }
-        return;
+        answers_gradient(block, step, k, layer);
+        scores(block, of_values(k));
+        block.sync();
+        attend(block, k.a, k.qkv + DP, LQ, k.w_o, LO);
+        block.sync();
+        copy(block, TP * LO, k.w_o, kept + KEPT_QKV);
+        copy(block, TP * LO, k.o, kept + KEPT_QKV + TP * LO);
+        block.sync();
     }
-    scores(block, of_values);
-    block.sync();
-    attend(block, k.a, keys, LQ, k.w_o, LO);
-    block.sync();
+    recursions(block, step, k, layer, true);
+}
+
+// With what `solve_backward` made of a mesa-layer in w_o: adds to the gradient of lambda, and takes from those of the scores what
+// the keys have as a part of the solve.
+DEVICE void add_solve(Block block, const Step& step, const Work& k, int layer, int head) {
+    scores(block, {k.w_o, k.qkv + DP, LO, LQ, k.a, 1.f, true});
+    if (warp_index(block) != 0) return;
     const Warp warp = warp_of(block);
-    if (warp_index(block) == 0) recursion(warp, keys, LQ, k.w_o, LO, lam, k.room);
+    float sum = 0;
+    for (int i = warp.rank; i < T * D; i += Warp::size) sum += k.w_o[i / D * LO + i % D] * k.qkv[i / D * LQ + i % D];
+    sum = warp.sum(sum);
+    const float lam = lam_of(step, packed_of(step, k.packed, layer), head);
+    float* gradient = packed_of(step, k.gradient, layer) + step.heads * PACKED_HEAD + head;
+    if (warp.rank == 0) add_or_set(gradient, sum / (lam * lam), k.first);
+}
+
+// From the gradient of a head's answers in `o`: in s the attention weights, in a the gradients of the scores. Ends with a
+// barrier.
+DEVICE void scores_backward(Block block, const Step& step, const Work& k, int layer, int head) {
+    const int kind = step.kinds[layer];
+    scores(block, scores_of(k, kind == SOFTMAX ? softmax_scale() : 1.f), of_values(k));
     block.sync();
-    scores(block, weights, {k.w_o, keys, LO, LQ, k.a, 1.f, true});
-    if (warp_index(block) == 0) {
-        float sum = 0;
-        for (int i = warp.rank; i < T * D; i += Warp::size) sum += k.w_o[i / D * LO + i % D] * k.qkv[i / D * LQ + i % D];
-        sum = warp.sum(sum);
-        if (warp.rank == 0) add_or_set(lam_gradient, sum / (lam * lam), k.first);
+    if (has(SOFTMAX) && kind == SOFTMAX) {
+        softmax_back(block, k.s, k.a);
+        block.sync();
     }
-    block.sync();
+    if (has(MESA) && kind == MESA) {
+        add_solve(block, step, k, layer, head);
+        block.sync();
+    }
 }
 
 // In place of queries, keys and values their gradients, and in place of d_o the head's answers. Ends with a barrier.
@@ -181,31 +238,35 @@ DEVICE void add_to_table(Block block, const float* qkv, float* table, bool first
     for (int i = block.rank; i < TABLE; i += Block::size) add_or_set(table + i, qkv[i / (2 * DP) * LQ + i % (2 * DP)], first);
 }
 
-// From dy, the gradient of what the heads add to: adds to dx that of x, if anything below needs it, and to those of the
-// weights.
+// From dy, the gradient of what the heads add to: adds to dx that of x, if anything below needs it, and to those of the weights.
 DEVICE void attention_backward(Block block, const Step& step, const Work& k, int layer) {
     const int kind = step.kinds[layer];
-    const float* packed = packed_of(step, k.packed, layer);
-    float* gradient = packed_of(step, k.gradient, layer);
+    const bool mesa = has(MESA) && kind == MESA;
+    if (mesa) solve_backward(block, step, k, layer);
     for (int head = 0; head < step.heads; head++) {
-        float *kept = kept_of(step, k, layer, head), *of_head = gradient + head * PACKED_HEAD;
-        load_head(block, packed + head * PACKED_HEAD, k);
+        const float* packed = packed_of(step, k.packed, layer) + head * PACKED_HEAD;
+        float *kept = kept_of(step, k, layer, head), *of_head = packed_of(step, k.gradient, layer) + head * PACKED_HEAD;
         copy(block, KEPT_QKV, kept, k.qkv);
-        block.sync();
-        const bool narrow = is_narrow(step, layer);
-        if (narrow) unproject<NP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
-        else unproject<EP, DP>(block, false, k.dy, LX, k.w_o, LO, k.o, LO);
-        block.sync();
-        const float lam = has(MESA) && kind == MESA ? lam_of(step, packed, head) : 1.f;
-        scores_backward(block, step, k, kind, lam, gradient + step.heads * PACKED_HEAD + head);
+        if (mesa) {
+            load_rows<EP>(block, PACKED_QKV, packed, k.w, LW);
+            copy(block, TP * LO, kept + KEPT_QKV, k.w_o);
+            copy(block, TP * LO, kept + KEPT_QKV + TP * LO, k.o);
+            block.sync();
+        } else {
+            load_head(block, packed, k);
+            block.sync();
+            answers_gradient(block, step, k, layer);
+        }
+        scores_backward(block, step, k, layer, head);
         attention_gradients(block, k, kind);
         if (is_normalised(layer)) {
-            make_unit_back(block, k.qkv, kept + KEPT_QKV, kept + KEPT_QKV + KEPT_UNIT);
+            const float* unit = kept + KEPT_QKV + KEPT_ADJOINT;
+            make_unit_back(block, k.qkv, unit, unit + KEPT_UNIT);
             block.sync();
         }
         if (RAW || layer > 0) unproject<3 * DP, EP>(block, true, k.qkv, LQ, k.w, LW, k.dx, LX);
         weight_gradient<3 * DP, EP>(block, k.qkv, LQ, k.x, LX, of_head, k.first);
-        if (narrow) weight_gradient<NP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
+        if (is_narrow(step, layer)) weight_gradient<NP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
         else weight_gradient<EP, DP>(block, k.dy, LX, k.o, LO, of_head + PACKED_QKV, k.first);
         if (layer == 0 && k.table) add_to_table(block, k.qkv, k.table_gradient + head * TABLE, k.first);
         block.sync();
