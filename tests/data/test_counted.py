@@ -56,8 +56,8 @@ def test_every_word_has_one_place():
     assert not (source.words(Section.W, 30) == words_).any()
 
 
-def test_every_kind_of_task_has_a_law():
-    assert set(KINDS) == set(words("task kind")) == set(TASKS)
+def test_laws_are_of_kinds_that_there_are():
+    assert set(KINDS) == set(TASKS) and set(KINDS) <= set(words("task kind"))
 
 
 @pytest.mark.parametrize("name", TASKS)
