@@ -1,16 +1,21 @@
-"""Training speed on a GPU: `python benchmarks/gpu_training.py [--rounds N] [--seconds S] [--out TABLE.parquet]`.
+"""Training speed on a GPU: `python benchmarks/gpu_training.py [--rounds N] [--seconds S] [--minutes M] [--out TABLE.parquet]`.
 
-Every model of `make bench`, its steps made kernel by kernel (the baseline) and replayed as a CUDA graph, of one seed and of five
-stacked ones, in turn in every round; and, in the same rounds, the compiled kernel with a process on every core of the machine.
-Drawing the data and the optimiser are included. Writes a tidy table, and beside it a JSON with machine, commit and settings;
-prints the table of docs/speed.md.
+Every model of `make bench`, of one seed and of five stacked ones: PyTorch's steps replayed as a CUDA graph, the CUDA kernel's
+with batches that the CPU draws and with batches that it draws itself, in turn in every round; then JAX where it is installed
+(here, or as the Python that $JAX_PYTHON names), a call a step and a hundred steps a call. Optimiser included. What does not fit
+into so many minutes is left out and named. Writes a tidy table, and beside it a JSON with machine, commit, settings and the
+measured peak; prints the table of docs/speed.md.
 """
 
 import argparse
+import importlib.util
+import json
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +24,61 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
-from models import NAMES, make_run  # noqa: E402
+from gpu_peak import peak  # noqa: E402
+from models import NAMES, counts, make_run, operations  # noqa: E402
 from rounds import WARM_UP  # noqa: E402
-from speed_table import gpu_table  # noqa: E402
-from training_speed import measure  # noqa: E402
+from speed_table import JAX, gpu_table  # noqa: E402
 
 from mesaopt.backends import choose as backends  # noqa: E402
+from mesaopt.backends.cuda.backend import CudaBackend  # noqa: E402
+from mesaopt.backends.torch import TorchBackend  # noqa: E402
 from mesaopt.spec.run import Run  # noqa: E402
 from mesaopt.store.provenance import provenance, write_json  # noqa: E402
 from mesaopt.store.tables import atomic_path  # noqa: E402
 from mesaopt.training.captured import CapturedStep  # noqa: E402
+from mesaopt.training.fused import FusedStep  # noqa: E402
 from mesaopt.training.state import TrainingState  # noqa: E402
-from mesaopt.training.step import update  # noqa: E402
 
 PACKS = (1, 5)
+VARIANTS = ("captured", "cuda", "philox")
+
+
+class Clock:
+    """What time is left, and what was left out for want of it."""
+
+    def __init__(self, minutes: float) -> None:
+        self.end, self.left_out = time.monotonic() + 60 * minutes, list[str]()
+
+    def allows(self, what: str, seconds: float) -> bool:
+        if self.left() > seconds:
+            return True
+        self.left_out.append(what)
+        return False
+
+    def left(self) -> float:
+        return self.end - time.monotonic()
 
 
 class Arm:
     """One way to make steps of one model, ready to be measured: steps of one seed per second, summed over seeds."""
 
-    def __init__(self, run: Run, seeds: int, captured: bool) -> None:
+    def __init__(self, run: Run, seeds: int, variant: str) -> None:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        self.run, self.seeds, self.captured = run, list(range(1, seeds + 1)), captured
-        self.backend = backends.choose("auto", run, "cuda")
+        self.seeds, self.variant = list(range(1, seeds + 1)), variant
+        if variant == "philox":
+            run = replace(run, training=replace(run.training, generator="philox"))
         state = TrainingState.initial(run, self.seeds, "cuda")
-        replayed = CapturedStep(run, self.seeds, state, self.backend)
-        self.step: Callable[[], Any] = replayed if captured else lambda: update(run, self.seeds, state, self.backend)
-        self.draw = replayed.draw
+        plain = backends.choose("auto", run, "cuda")
+        assert isinstance(plain, TorchBackend)
+        if variant == "captured":
+            self.step = CapturedStep(run, self.seeds, state, plain)
+        else:
+            self.step = FusedStep(run, self.seeds, state, CudaBackend(plain.compiled_batches))
         for _ in range(WARM_UP):
             self.step()
         torch.cuda.synchronize()
-        if captured and replayed.replay == replayed._compute:
+        if self.step.replay == self.step._compute:
             sys.exit(f"gpu_training.py: {run.name}: the step was not captured")
         self.megabytes = (torch.cuda.max_memory_allocated() - before) / 2**20
 
@@ -63,42 +91,76 @@ class Arm:
             torch.cuda.synchronize()
             count += 10
         elapsed = (time.perf_counter() - start) / count
-        start = time.perf_counter()
-        for _ in range(10):
-            list(self.draw())
-        drawing = (time.perf_counter() - start) / 10
-        row = {"variant": "captured" if self.captured else "eager", "seeds": len(self.seeds), "megabytes": self.megabytes}
-        return row | {"steps_per_second": len(self.seeds) / elapsed, "data_share": drawing / elapsed}
+        row = {"variant": self.variant, "seeds": len(self.seeds), "megabytes": self.megabytes}
+        return row | {"steps_per_second": len(self.seeds) / elapsed}
 
 
-def rows_of(name: str, rounds: int, seconds: float, cores: int) -> Iterator[dict[str, Any]]:
-    """All rounds of one model."""
-    arms = [Arm(make_run(name), seeds, captured) for seeds in PACKS for captured in (False, True)]
+def rows_of(name: str, rounds: int, seconds: float, clock: Clock) -> Iterator[dict[str, Any]]:
+    """All rounds of one model, without JAX."""
+    if not clock.allows(name, len(PACKS) * len(VARIANTS) * (rounds * seconds + 2)):
+        return
+    arms = [Arm(make_run(name), seeds, variant) for seeds in PACKS for variant in VARIANTS]
     for number in range(rounds):
-        of_cpu = measure("native", cores, name, seconds)
-        yield {"model": name, "round": number, "seeds": 1} | of_cpu
         for arm in arms:
             yield {"model": name, "round": number} | arm.measure(seconds)
-        print(f"{name}: round {number + 1}", file=sys.stderr, flush=True)
+    print(f"{name}: measured, {clock.left():.0f} s left", file=sys.stderr, flush=True)
+
+
+def rows_of_jax(name: str, variant: str, seeds: int, rounds: int, seconds: float, clock: Clock) -> Iterator[dict[str, Any]]:
+    """The same of JAX in a process of its own, which is ended where it takes longer than there is time."""
+    what = f"{name} ({variant}, {seeds} seeds)"
+    if not clock.allows(what, rounds * seconds + 20):
+        return
+    python = os.environ.get("JAX_PYTHON") or sys.executable
+    words = ["--model", name, "--seeds", seeds, "--steps", 1 if variant == "jax step" else 100]
+    command = [python, HERE / "jax_scan.py", *map(str, [*words, "--rounds", rounds, "--seconds", seconds])]
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=clock.left())
+    except subprocess.TimeoutExpired:
+        clock.left_out.append(what)
+        return
+    if done.returncode:
+        sys.exit(f"gpu_training.py: {what}: {done.stderr.strip().splitlines()[-1]}")
+    for number, speed in enumerate(json.loads(done.stdout.splitlines()[-1])):
+        yield {"model": name, "round": number, "variant": variant, "seeds": seeds, "steps_per_second": speed}
+
+
+def measured(models: list[str], rounds: int, seconds: float, clock: Clock) -> Iterator[dict[str, Any]]:
+    """Kernel and PyTorch first, then JAX, five seeds in one call first."""
+    for name in models:
+        yield from rows_of(name, rounds, seconds, clock)
+    if os.environ.get("JAX_PYTHON") or importlib.util.find_spec("jax"):
+        for seeds in reversed(PACKS):
+            for variant in reversed(JAX):
+                for name in models:
+                    yield from rows_of_jax(name, variant, seeds, rounds, seconds, clock)
+    else:
+        clock.left_out.append("JAX, which is not installed")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
-    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of one measurement")
+    parser.add_argument("--minutes", type=float, default=4.8, help="for everything")
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu.parquet"))
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("gpu_training.py: no GPU that this PyTorch can use")
-    started, cores = time.time(), len(os.sched_getaffinity(0))
+    started, clock = time.time(), Clock(args.minutes)
     torch.set_num_threads(1)  # as trainings do
-    rows = [row for name in args.models for row in rows_of(name, args.rounds, args.seconds, cores)]
-    facts: dict[str, Any] = {"cores": cores, "rounds": args.rounds, "seconds": args.seconds}
+    facts: dict[str, Any] = {
+        "cores": len(os.sched_getaffinity(0)),
+        "rounds": args.rounds,
+        "seconds": args.seconds,
+        "peak": peak(),
+    }
     facts |= {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-    run = make_run(args.models[0])
-    facts["sampler"] = backends.choose("auto", run, "cuda").sampler(run.task).name
-    frame, facts = pd.DataFrame(rows), provenance(started=started, **facts)
+    frame = pd.DataFrame(measured(args.models, args.rounds, args.seconds, clock))
+    facts["operations"] = {name: operations(make_run(name)) for name in args.models if counts(make_run(name))}
+    facts = provenance(started=started, left_out=clock.left_out, **facts)
     with atomic_path(args.out) as temporary:
         frame.to_parquet(temporary, index=False)
     write_json(args.out.with_suffix(".json"), facts)

@@ -12,7 +12,11 @@ from typing import Any
 import pandas as pd
 
 HEADER = "| model | implementation | steps/s, all cores: median (range) | times naive | times best JAX | MB per process | data |"
-GPU_HEADER = "| model | seeds | kernel by kernel | captured: median (range) | times | data | MB | CPU kernel, {cores} cores |"
+GPU_HEADER = (
+    "| model | seeds | PyTorch captured | JAX, the best form | CUDA kernel | drawing too: median (range) | of the peak | MB |"
+)
+#: how JAX makes steps: one call each, or a hundred in one call
+JAX = ("jax step", "jax scan")
 
 
 def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -61,19 +65,26 @@ def _conditions(facts: dict[str, Any]) -> str:
 
 
 def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """Markdown: steps of one seed per second, by model and stacked seeds."""
-    lines = _head(GPU_HEADER.format(cores=facts["cores"]))
-    for model, of_model in frame.groupby("model", sort=False):
-        kernel = of_model[of_model["variant"] == "native"]["steps_per_second"].median()
-        for seeds, rows in of_model[of_model["variant"] != "native"].groupby("seeds"):
-            captured, eager = (rows[rows["variant"] == variant].set_index("round") for variant in ("captured", "eager"))
-            own = captured["steps_per_second"]
-            times = (own / eager["steps_per_second"]).median()
-            data, megabytes = 100 * captured["data_share"].median(), captured["megabytes"].max()
-            cells = [model, seeds, f"{eager['steps_per_second'].median():.0f}", _spread(own, 0), f"{times:.1f}"]
-            cells += [f"{data:.0f} %", f"{megabytes:.0f}", f"{kernel:.0f}"]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", f"{facts['device']}, PyTorch {facts['torch']}. {_conditions(facts)}"])
+    """Markdown: steps of one seed per second, by model and stacked seeds; `-` for what was not measured."""
+    lines = _head(GPU_HEADER)
+    for (model, seeds), rows in frame.groupby(["model", "seeds"], sort=False):
+        speeds = {variant: of_variant["steps_per_second"] for variant, of_variant in rows.groupby("variant")}
+        drawing, jax = speeds.get("philox"), [speeds[variant].median() for variant in JAX if variant in speeds]
+        medians = [speeds[variant].median() if variant in speeds else None for variant in ("captured", "cuda")]
+        operations = facts["operations"].get(model)
+        share = None if operations is None or drawing is None else drawing.median() * operations / facts["peak"]
+        own = rows.loc[rows["variant"] == "philox", "megabytes"]
+        numbers = [_rounded(medians[0]), _rounded(max(jax, default=None)), _rounded(medians[1])]
+        numbers.append("-" if drawing is None else _spread(drawing, 0))
+        numbers += ["-" if share is None else f"{100 * share:.0f} %", _rounded(own.max() if len(own) else None)]
+        lines.append("| " + " | ".join([str(model), str(seeds), *numbers]) + " |")
+    peak = f"{facts['device']}, whose peak of fused multiply-adds was measured: {facts['peak'] / 1e12:.1f} TFLOP/s."
+    left_out = f" Left out for want of time: {', '.join(facts['left_out'])}." if facts["left_out"] else ""
+    return "\n".join([*lines, "", f"{peak} PyTorch {facts['torch']}. {_conditions(facts)}{left_out}"])
+
+
+def _rounded(number: float | None) -> str:
+    return "-" if number is None else f"{number:.0f}"
 
 
 def replace_table(readme: str, table: str, mark: str = "speed") -> str:

@@ -126,26 +126,33 @@ def test_ratios_of_the_table_are_taken_within_a_round():
     assert "LSA-6 65 % (50 to 80)" in table
 
 
-def test_the_gpu_table_says_what_capturing_is_worth():
-    columns = {"model": "LSA-6", "megabytes": 100.0, "data_share": 0.5, "processes": None}
+def test_the_gpu_table_compares_kernel_pytorch_and_jax():
     speeds = {
-        ("eager", 1): (10.0, 20.0),
-        ("captured", 1): (30.0, 80.0),
-        ("eager", 5): (50.0, 50.0),
-        ("captured", 5): (100.0, 100.0),
+        ("captured", 5): (10.0, 20.0),
+        ("cuda", 5): (30.0, 50.0),
+        ("philox", 5): (60.0, 80.0),
+        ("jax step", 5): (5.0, 5.0),
+        ("jax scan", 5): (20.0, 24.0),
+        ("captured", 1): (7.0, 7.0),
     }
     rows = [
-        columns | {"variant": variant, "seeds": seeds, "round": number, "steps_per_second": speed}
+        {"model": "LSA-6", "variant": variant, "seeds": seeds, "round": number, "steps_per_second": speed, "megabytes": 100.0}
         for (variant, seeds), both in speeds.items()
         for number, speed in enumerate(both)
     ]
-    rows += [columns | {"variant": "native", "seeds": 1, "round": 0, "steps_per_second": 70.0, "processes": 4}]
-    table = gpu_table(pd.DataFrame(rows), FACTS | {"cores": 4, "device": "a GPU", "torch": "2"})
-    assert "| LSA-6 | 1 | 15 | 55 (30 to 80) | 3.5 | 50 % | 100 | 70 |" in table
-    assert "| LSA-6 | 5 | 50 | 100 (100 to 100) | 2.0 | 50 % | 100 | 70 |" in table
-    assert table.endswith(
-        "a GPU, PyTorch 2. Batch 256, T 50; 2 rounds of 1 s; 4 cores of a processor, commit 0123456789, 2026-01-01."
-    )
+    gpu = {
+        "cores": 4,
+        "device": "a GPU",
+        "torch": "2",
+        "operations": {"LSA-6": 1e10},
+        "peak": 1e12,
+        "left_out": ["LSA-1 (jax scan)"],
+    }
+    table = gpu_table(pd.DataFrame(rows), FACTS | gpu)
+    assert "| LSA-6 | 5 | 15 | 22 | 40 | 70 (60 to 80) | 70 % | 100 |" in table
+    assert "| LSA-6 | 1 | 7 | - | - | - | - | - |" in table
+    assert "a GPU, whose peak of fused multiply-adds was measured: 1.0 TFLOP/s. PyTorch 2. Batch 256" in table
+    assert table.endswith("Left out for want of time: LSA-1 (jax scan).")
 
 
 @pytest.mark.parametrize("mark", ["speed", "gpu"])

@@ -64,18 +64,20 @@ def clip_is_ambiguous(weights: Transformer, data: tuple) -> bool:
     return max(relative_error(low.grad, high.grad) for low, high in pairs) > 1e-5
 
 
-def check_against_float64(settings: dict, n_obs: int, time: int, size: int) -> None:
-    """Where the gradient cancels so much that PyTorch in float32 misses the tolerance too, ten times its error is allowed."""
-    model = Model(**settings)
+def check_against_float64(settings: dict, n_obs: int, time: int, size: int, backend: Backend | None = None) -> None:
+    """Of the native backend, or another. Where the gradient cancels so much that PyTorch in float32 misses the tolerance too, ten
+    times its error is allowed.
+    """
+    model, backend = Model(**settings), backend or NativeBackend()
     weights = initialise(model, n_obs, [time])
     data = batch(model, n_obs, time, size)
     if model.clip is not None:
         assume(not clip_is_ambiguous(weights, data))
     expected, double = reference(weights, data)
-    losses = NativeBackend().loss(weights, *data)
+    losses = backend.loss(weights, *data)
     assert relative_error(losses[0], expected) < TOLERANCE
     allowed = 10 * max(gradient_errors(TorchBackend(), weights, data, double).values())
     allowed = max(allowed, MESA_TOLERANCE if "mesa" in model.layers else TOLERANCE)
-    errors = gradient_errors(NativeBackend(), weights, data, double)
+    errors = gradient_errors(backend, weights, data, double)
     assert {name: error for name, error in errors.items() if error > allowed} == {}
-    assert torch.equal(NativeBackend().loss_and_gradients(weights, *data), losses)
+    assert torch.equal(backend.loss_and_gradients(weights, *data), losses)

@@ -47,6 +47,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "snapshot_every": 0,
         "snapshot_until": 0,
         "objective": "squared_error",
+        "generator": "pcg64",
     },
     Run: {},
     Theory: {

@@ -74,6 +74,9 @@ TRAINING = {
     "objective": Meaning("what is predicted, and what a wrong prediction costs: " + _file_in("objective"), "", _TASKS),
     "snapshot_every": Meaning("weights kept for interpolation; 0: only the first and the last", "steps", _PRECONDITIONING),
     "snapshot_until": Meaning("the last step at which weights are kept so often; 0: the last step", "steps", _PRECONDITIONING),
+    "generator": Meaning(
+        "what draws the training sequences: `pcg64` on the CPU, or `philox`, other sequences, which the CUDA kernel draws itself"
+    ),
 }
 
 RUN = {

@@ -17,6 +17,8 @@ from mesaopt.spec.words import module_name, require_word
 
 TOKENS = ("raw", "constructed", "constructed_bare")
 NORMALISATIONS = ("none", "qk", "qv")
+#: of training batches; modules that draw by others than the first count for the runs that ask for them
+GENERATORS = {"pcg64": (), "philox": ("mesaopt.data.counted",)}
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Model(Spec):
 class Training(Spec):
     """Online training (PAPER section 4). `final_lr` null means a constant rate after the warm-up. Weights are kept of the
     first and of the last step, and every `snapshot_every` steps (0: no others) up to step `snapshot_until` (0: to the end).
+    `generator` draws the batches: pcg64 (NumPy's, on the CPU), or philox, by which a GPU draws them itself.
     """
 
     lr: float
@@ -104,6 +107,7 @@ class Training(Spec):
     snapshot_every: int = 0
     objective: str = "squared_error"
     snapshot_until: int = 0
+    generator: str = "pcg64"
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch", "test_every", "test_batches", "test_batch"):
@@ -115,6 +119,7 @@ class Training(Spec):
         require(self.horizon is None or self.horizon > self.warmup, f"horizon {self.horizon} must exceed warmup {self.warmup}")
         require(self.stream.isidentifier(), f"stream must be a plain name, not {self.stream!r}")
         require_word("objective", self.objective)
+        require(self.generator in GENERATORS, f"unknown generator {self.generator!r}: one of {', '.join(GENERATORS)}")
         require(self.stream != "test", "stream must not be test: those are the sequences of the test loss")
 
     def snapshot_at(self, step: int) -> bool:
@@ -143,7 +148,12 @@ class Run(Spec):
     def modules(self) -> tuple[str, ...]:
         """Modules that no import names: those of the task, the layers and the objective."""
         layers = (module_name("layer", layer) for layer in dict.fromkeys(self.model.layers))
-        return (*self.task.modules(), *layers, module_name("objective", self.training.objective))
+        return (
+            *self.task.modules(),
+            *layers,
+            module_name("objective", self.training.objective),
+            *GENERATORS[self.training.generator],
+        )
 
 
 def read_spec(path: Path) -> tuple[Run, int]:

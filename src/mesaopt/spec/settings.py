@@ -95,10 +95,11 @@ KEYS = {
     "device": _choice("auto", "where trainings run", auto="a GPU if there is one", cpu="", cuda=""),
     "backend": _choice(
         "auto",
-        "what computes a training step on a CPU, and whether compiled code draws the batches of a GPU",
-        auto="compiled code where there is a compiler",
+        "what computes a training step, and whether compiled code draws the batches of a GPU",
+        auto="the compiled kernels for CPUs and for GPUs where they can be had",
         torch="",
         native="CPU only, compiled code or an error",
+        cuda="GPU only, compiled code or an error",
     ),
     "pack": Key(
         "auto",

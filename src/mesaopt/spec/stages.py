@@ -39,7 +39,7 @@ STAGES = (
             folder("checkpoints"),
             whole("threads", default=1),
             choice("device", "auto", "cpu", "cuda"),
-            choice("backend", "auto", "torch", "native"),
+            choice("backend", "auto", "torch", "native", "cuda"),
             Option("checkpoint-every", told={"type": float, "default": 20.0, "metavar": "SECONDS"}),
         ),
         writes=(File("weights", WEIGHTS.place, several=True),),

@@ -85,6 +85,8 @@ def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any
 
     from mesaopt.training.loop import Options, train
 
+    if options["device"] == "cuda" or run.training.generator != "pcg64":
+        from mesaopt.training.extended import train
     torch.set_num_threads(1)
     train(run, folders, Options(**(dict(options) | {"checkpoints": Path(options["checkpoints"])})))
 
