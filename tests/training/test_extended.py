@@ -111,6 +111,31 @@ def test_where_there_is_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         trainer(tmp_path, "cuda")
 
 
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("fault", ["wrong", "raises"])
+def test_a_kernel_that_disagrees_with_pytorch_on_the_machine_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+):
+    """Where nobody asked for it by name; one gradient is planted one percent too long, or a launch fails."""
+    right = CudaBackend.loss_and_gradients
+
+    def planted(self, model, *batch):
+        if fault == "raises":
+            raise RuntimeError("CUDA error: misaligned address\nmore")
+        losses = right(self, model, *batch)
+        for parameter in model.parameters():
+            parameter.grad.mul_(1.01)
+        return losses
+
+    monkeypatch.setattr(CudaBackend, "loss_and_gradients", planted)
+    assert trainer(tmp_path, "auto").computed["backend"] != "cuda"
+    said = capsys.readouterr().err
+    words = {"wrong": "its gradients are 0.01 of their norm from PyTorch's on this device"}
+    words["raises"] = "it failed on this device (CUDA error: misaligned address)"
+    assert said == f"mesaopt: tiny/linear: PyTorch takes over: {words[fault]}\n"
+    assert trainer(tmp_path, "cuda").computed["backend"] == "cuda"
+
+
 COUNTED = SCHEDULE | {"generator": "philox"}
 
 

@@ -21,6 +21,7 @@ from mesaopt.process.stopping import StopRequest
 from mesaopt.spec.run import Run
 from mesaopt.training.captured import CapturedStep
 from mesaopt.training.fused import FusedStep
+from mesaopt.training.held import disagreement
 from mesaopt.training.loop import Options, Trainer, work
 from mesaopt.training.run_folder import is_finished, refuse_diverged, remove_leftovers, write_outputs
 from mesaopt.training.step import descend, factors
@@ -47,6 +48,8 @@ class ExtendedTrainer(Trainer):
         asked, self.counted = options.backend, run.training.generator == "philox"
         reason = self._why_not(run, options)
         super().__init__(run, seeds, homes, replace(options, backend="auto") if asked == "cuda" else options)
+        if reason is None and asked == "auto":
+            reason = self._disagreement()
         if reason is None:
             self.fuse()
         if self.counted:
@@ -61,7 +64,17 @@ class ExtendedTrainer(Trainer):
         if reason and asked == "cuda":
             raise InputError(f"{run.name}: backend cuda: {reason}; choose auto or torch")
         if reason and options.device == DEVICE and asked == "auto":
-            print(f"mesaopt: {run.name}: PyTorch takes over: {reason}", file=sys.stderr, flush=True)
+            self._say(run, reason)
+        return reason
+
+    def _say(self, run: Run, reason: str) -> None:
+        print(f"mesaopt: {run.name}: PyTorch takes over: {reason}", file=sys.stderr, flush=True)
+
+    def _disagreement(self) -> str | None:
+        """Why the kernel, where nobody asked for it by name, is not trusted on this GPU; says so."""
+        reason = disagreement(self.run, self.seeds, self.state, CudaBackend(device=self.options.device))
+        if reason:
+            self._say(self.run, reason)
         return reason
 
     def fuse(self) -> None:
