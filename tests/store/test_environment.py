@@ -22,7 +22,7 @@ CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib
 
 
 def pip_pins(name: str) -> dict[str, str]:
-    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line.partition(";")[0] for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "every requirement is pinned exactly"
     return {package.lower().replace("_", "-"): version for package, version in (line.split("==") for line in lines)}
 
