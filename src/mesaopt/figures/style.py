@@ -122,10 +122,7 @@ def settings(style: Style) -> dict[Any, Any]:
         "ytick.labelsize": size - 0.5,
         "legend.fontsize": size - 0.8,
         "legend.title_fontsize": size - 0.8,
-        "legend.frameon": True,  # a pale ground: where a panel is full, what lies under the names does not disturb them
-        "legend.framealpha": 0.7,
-        "legend.facecolor": "white",
-        "legend.edgecolor": "none",
+        "legend.frameon": False,
         "lines.linewidth": style.line_width,
         "axes.linewidth": 0.6,
         "axes.spines.top": False,
