@@ -83,9 +83,3 @@ for entries, runs, written in analysis_groups():
             ],
         shell:
             "python -P -m mesaopt {params.command} > {log} 2>&1"
-
-
-rule analyses:
-    """Every analysis that figures show, of all trained runs; with `scale=recorded` of the weights that ship with the project."""
-    input:
-        lambda wildcards: list(every_analysis()),

@@ -12,3 +12,9 @@ rule record:
         recorded=RECORDED,
     shell:
         "python -P -m mesaopt record --results results/paper --recorded {params.recorded:q} 2>&1 | tee {log}"
+
+
+rule analyses:
+    """Every analysis that figures show, of all trained runs; with `scale=recorded` of the weights that ship with the project."""
+    input:
+        lambda wildcards: list(every_analysis()),
