@@ -200,3 +200,9 @@ def test_weights_go_with_the_figure_that_they_were_behind(clone: Path, capsys: p
     assert "fig13: no weights of linear/lsa-d1-weights (1)" in said
     assert f"{RECORDED / 'weights' / FOLDER}: behind no recorded figure any more, removed" in said
     assert not (RECORDED / "weights" / FOLDER).exists()
+
+
+def test_analyses_of_recorded_weights_are_planned_without_training_or_learning() -> None:
+    jobs = planned(ROOT, "analyses", "--config", "scale=recorded")
+    assert {"token-probes", "sequences", "analyses"} <= jobs.keys()
+    assert not {"train", "learn"} & {name.partition("_")[0] for name in jobs}

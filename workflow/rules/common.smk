@@ -194,7 +194,7 @@ def parameters_of(scale, algorithm):
     """Parameters of a hand-written algorithm: what is recorded at these settings, or else what is learned."""
     path = Path(RECORDED, files.recorded_place(files.PARAMETERS).format(algorithm=algorithm))
     if scale == "recorded" and path.exists():
-        asked = {"spec": plan(scale).algorithm(algorithm), "seed": plan(scale).learning_seed, "out": path}
+        asked = {"theory": plan(scale).algorithm(algorithm), "seed": plan(scale).learning_seed, "out": path}
         if made_otherwise(stage("learn"), asked) is None:
             return str(path)
     return place(files.PARAMETERS).format(scale=scale, algorithm=algorithm)
