@@ -97,7 +97,7 @@ def test_wrong_configurations(built: Path, case: str) -> None:
         (
             "runs/linear/full-mesa/seed-1/token_probes.parquet",
             "token-probes: {linear/full-mesa: {layer: 9}}",
-            "analyses: token-probes: linear/full-mesa: layer 9 of 2",
+            "analyses: token-probes: linear/full-mesa: token probes of layer 9: the model has 2",
         ),
     ],
 )

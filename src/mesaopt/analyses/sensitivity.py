@@ -16,19 +16,10 @@ from mesaopt.analyses.probing import Observations
 from mesaopt.analyses.trained import first_layers
 from mesaopt.data.sequences import inputs_targets
 from mesaopt.data.tokens import tokenise
-from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
-from mesaopt.spec.analysis import Sensitivity
-from mesaopt.spec.run import Task
 
 #: channels whose derivatives are made at once, and sequences: what bounds the memory
 CHANNELS, SEQUENCES = 8, 8
-
-
-def check_elements(task: Task, settings: Sensitivity) -> None:
-    """Raises `InputError` when sequences have fewer elements than are looked at."""
-    if settings.tokens > task.context_length:
-        raise InputError(f"sensitivity to the last {settings.tokens} elements: the context length is {task.context_length}")
 
 
 def sensitivities(model: Transformer, observations: Observations) -> Float[Tensor, "time"]:

@@ -13,30 +13,16 @@ from mesaopt.analyses.linear_probes import activations
 from mesaopt.analyses.probe_targets import Sample, Target
 from mesaopt.analyses.probing import Observations, Probing
 from mesaopt.analyses.trained import Trained, first_layers
-from mesaopt.errors import InputError
 from mesaopt.models.transformer import Transformer
 from mesaopt.spec.analysis import Tokens
-from mesaopt.spec.run import Run
-
-
-def check_tokens(run: Run, settings: Tokens) -> int:
-    """The position that is probed; raises `InputError` where there is no such layer, position or number of earlier elements."""
-    layers, last = len(run.model.layers), run.task.context_length
-    position = last if settings.position is None else settings.position
-    if settings.layer > layers:
-        raise InputError(f"{run.name}: token probes of layer {settings.layer}: the model has {layers}")
-    if position > last:
-        raise InputError(f"{run.name}: token probes at position {position}: the context length is {last}")
-    if settings.tokens > position:
-        raise InputError(f"{run.name}: token probes of {settings.tokens} elements: there are {position} up to that position")
-    return position
 
 
 def token_table(
     trained: Trained, splits: Mapping[str, Observations], controls: bool, settings: Tokens = Tokens()
 ) -> pd.DataFrame:
     """Table `token_probes`: squared error, mean over channels and sequences, and r2 of every one of the last elements."""
-    position = check_tokens(trained.run, settings)
+    settings.check(trained.run)
+    position = settings.position_in(trained.run)
     first = position - settings.tokens
     probing = Probing(
         lambda observations: _elements(observations, first, position),

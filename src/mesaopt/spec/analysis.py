@@ -57,11 +57,16 @@ class Tokens(Analysis):
         require(self.layer >= 0, f"layer must not be negative (0 is the input), not {self.layer}")
         require(self.position is None or self.position >= 1, f"position must be at least 1 or null, not {self.position}")
 
+    def position_in(self, run: Run) -> int:
+        """The position that is probed."""
+        return run.task.context_length if self.position is None else self.position
+
     def check(self, run: Run) -> None:
-        last, depth = run.task.context_length, len(run.model.layers)
-        require(self.layer <= depth, f"{run.name}: layer {self.layer} of {depth}")
-        require((self.position or last) <= last, f"{run.name}: position {self.position} is beyond the context of {last}")
-        require(self.tokens <= (self.position or last), f"{run.name}: tokens: {self.tokens} of {self.position or last} elements")
+        layers, last, position = len(run.model.layers), run.task.context_length, self.position_in(run)
+        what = f"{run.name}: token probes"
+        require(self.layer <= layers, f"{what} of layer {self.layer}: the model has {layers}")
+        require(position <= last, f"{what} at position {position}: the context length is {last}")
+        require(self.tokens <= position, f"{what} of {self.tokens} elements: there are {position} up to that position")
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class Sensitivity(Analysis):
 
     def check(self, run: Run) -> None:
         last = run.task.context_length
-        require(self.tokens <= last, f"{run.name}: tokens: {self.tokens} of {last} elements")
+        require(self.tokens <= last, f"sensitivity to the last {self.tokens} elements: the context length is {last}")
 
 
 def _at_least_one(settings: Spec, *keys: str) -> None:

@@ -62,6 +62,19 @@ class Plan:
         except InputError as error:
             raise InputError(f"analyses: {stage}: {error}") from None
 
+    def preconditioner(self, run: str) -> str:
+        """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task.
+
+        Raises `InputError` when there is none of that name.
+        """
+        settings = self.analysis("probe", run)
+        assert isinstance(settings, Probe)
+        named = settings.preconditioner
+        name = named if "/" in named else f"{run.partition('/')[0]}/{named}"
+        if name not in self.theory:
+            raise InputError(f"analyses: probe: preconditioner of {run}: {unknown(name, 'theory entry', list(self.theory))}")
+        return name
+
     def algorithm(self, name: str) -> Theory:
         return _pick(self.theory, name, "theory entry")
 

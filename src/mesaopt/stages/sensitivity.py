@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from mesaopt.analyses.probing import Observations
-from mesaopt.analyses.sensitivity import check_elements, sensitivities, sensitivity_table
+from mesaopt.analyses.sensitivity import sensitivities, sensitivity_table
 from mesaopt.analyses.snapshots import read_snapshots
 from mesaopt.data.files import read_observations
 from mesaopt.data.test_sets import OWN, shared_batches
@@ -25,7 +25,7 @@ def sensitivity_stage(snapshots: File, sequences: File, out: File, settings: Sen
     The spec.json of the training lies beside its snapshots. Raises `InputError` when files are missing or do not fit.
     """
     run, _ = read_run(snapshots)
-    check_elements(run.task, settings)
+    settings.check(run)
     own = read_observations(sequences, "evaluation", run.task.n_obs)[: settings.sequences]
     batches = {OWN: own, **dict(shared_batches(run.task, len(own), settings.test_batches, settings.sequences))}
     frames = _along(

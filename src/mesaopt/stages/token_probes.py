@@ -3,7 +3,7 @@
 import os
 
 from mesaopt.analyses.probing import read_splits
-from mesaopt.analyses.token_probes import check_tokens, token_table
+from mesaopt.analyses.token_probes import token_table
 from mesaopt.analyses.trained import Trained
 from mesaopt.spec.analysis import Tokens
 from mesaopt.store.tables import write_table
@@ -17,6 +17,6 @@ def token_probes_stage(weights: File, sequences: File, out: File, controls: bool
     Raises `InputError` when files are missing or do not fit, and where there is no such layer or position.
     """
     trained = Trained.read(weights)
-    check_tokens(trained.run, settings)
+    settings.check(trained.run)
     splits = read_splits(trained.run.task, sequences, settings.in_sample)
     write_table(token_table(trained, splits, controls, settings), "token_probes", out)
