@@ -12,6 +12,7 @@ from native_reference import (
     TOLERANCE,
     batch,
     check_against_float64,
+    drawn_models,
     gradient_errors,
     reference,
     relative_error,
@@ -78,24 +79,8 @@ SHAPES = (
 )
 
 
-@st.composite
-def models(draw, shapes=None):
-    """Settings of a model, n_obs, context length and batch size; any mix of layers, heads, clip, positions and initial scale."""
-    tokens, time, d_head, d_model, n_obs, d_mlp, normalise = draw(st.sampled_from(SHAPES) if shapes is None else shapes)
-    raw = tokens == "raw"
-    model = {
-        "layers": tuple(draw(st.lists(st.sampled_from(tuple(KINDS)), min_size=1, max_size=3))),
-        "tokens": tokens,
-        "d_model": d_model if raw else 4 * n_obs,
-        "n_heads": draw(st.integers(1, 3)),
-        "d_head": d_head,
-        "init_std": draw(st.sampled_from([2e-3, 0.05])),
-        "clip": draw(st.sampled_from([None, 0.7])),
-        "d_pe": draw(st.integers(0, 7)) if raw else 0,
-        "d_mlp": d_mlp,
-        "normalise": normalise,
-    }
-    return model, n_obs, time, draw(st.integers(1, 19))
+def models(shapes=None):
+    return drawn_models(st.sampled_from(SHAPES) if shapes is None else shapes, KINDS, st.integers(1, 3), st.integers(0, 7))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from hypothesis import assume
+from hypothesis import strategies as st
 
 from mesaopt.backends.native.backend import NativeBackend
 from mesaopt.backends.protocol import Backend
@@ -62,6 +63,30 @@ def clip_is_ambiguous(weights: Transformer, data: tuple) -> bool:
 
     pairs = zip(shifted(-5e-7).parameters(), shifted(5e-7).parameters(), strict=True)
     return max(relative_error(low.grad, high.grad) for low, high in pairs) > 1e-5
+
+
+@st.composite
+def drawn_models(draw, shapes, kinds, heads, positions, clip=lambda plain: 0.7):
+    """Settings of a model, n_obs, context length and batch size; any mix of layers, heads, clip, positions and initial scale.
+
+    `shapes` draws (tokens, time, d_head, d_model, n_obs, d_mlp, normalise); `clip` is told whether a model is of raw elements and
+    without an MLP.
+    """
+    tokens, time, d_head, d_model, n_obs, d_mlp, normalise = draw(shapes)
+    raw = tokens == "raw"
+    model = {
+        "layers": tuple(draw(st.lists(st.sampled_from(tuple(kinds)), min_size=1, max_size=3))),
+        "tokens": tokens,
+        "d_model": d_model if raw else 4 * n_obs,
+        "n_heads": draw(heads),
+        "d_head": d_head,
+        "init_std": draw(st.sampled_from([2e-3, 0.05])),
+        "clip": draw(st.sampled_from([None, clip(raw and not d_mlp)])),
+        "d_pe": draw(positions) if raw else 0,
+        "d_mlp": d_mlp,
+        "normalise": normalise,
+    }
+    return model, n_obs, time, draw(st.integers(1, 19))
 
 
 def check_against_float64(settings: dict, n_obs: int, time: int, size: int, backend: Backend | None = None) -> None:

@@ -5,25 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import MODELS, NEEDS_GPU, make_run
+from tiny_runs import MODELS, NEEDS_GPU, SCHEDULE, SEEDS, make_run, without_graph
 
 from mesaopt.backends.choose import choose
 from mesaopt.backends.torch import TorchBackend
 from mesaopt.models.weights import load_weights
-from mesaopt.training.captured import WARM_UP, CapturedStep
+from mesaopt.training.captured import CapturedStep
 from mesaopt.training.loop import Options, Trainer, train
 from mesaopt.training.state import TrainingState
 from mesaopt.training.step import update
-
-SEEDS = [1, 11]
-SCHEDULE = {"lr": 0.01, "weight_decay": 0.3, "warmup": 2, "horizon": 7, "final_lr": 0.001}
-
-
-def without_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """What a capture does to the training state, and a call that computes anew instead of a replay."""
-    for _ in range(WARM_UP):
-        step()
-    return step
 
 
 def refused(step: Callable[[], None]) -> Callable[[], None]:

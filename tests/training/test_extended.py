@@ -2,13 +2,12 @@
 
 import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from cuda_emulation import emulated_backend, emulated_kernels
-from tiny_runs import MODELS, NEEDS_GPU, make_run
+from tiny_runs import MODELS, NEEDS_GPU, SCHEDULE, SEEDS, make_run, without_graph
 
 from mesaopt.backends.cuda.backend import CudaBackend
 from mesaopt.backends.torch import TorchBackend
@@ -17,22 +16,12 @@ from mesaopt.errors import InputError
 from mesaopt.models.weights import load_weights
 from mesaopt.stages.train import train_stage
 from mesaopt.training import extended, loop
-from mesaopt.training.captured import WARM_UP
 from mesaopt.training.fused import FusedStep
 from mesaopt.training.loop import Options
 from mesaopt.training.state import TrainingState
 from mesaopt.training.step import update
 
 pytestmark = pytest.mark.usefixtures("kernels")
-SEEDS = [1, 11]
-SCHEDULE = {"lr": 0.01, "weight_decay": 0.3, "warmup": 2, "horizon": 7, "final_lr": 0.001}
-
-
-def without_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """What a capture does to the training state, and a call that computes anew instead of a replay."""
-    for _ in range(WARM_UP):
-        step()
-    return step
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -83,9 +83,7 @@ def task_of(name):
     return Path(name).parts[0]
 
 
-def plain(name):
-    """A name without slashes, for rules and captions."""
-    return "-".join(Path(name).parts)
+plain = registry.plain
 
 
 def sequences_of(wildcards, name):
@@ -216,14 +214,10 @@ def analysis_settings(name, scale, run):
 
 
 def preconditioner(wildcards):
-    """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task."""
-    name = analysis_settings("probe", wildcards.scale, wildcards.run).preconditioner
-    full = name if task_of(name) != name else f"{task_of(wildcards.run)}/{name}"
     try:
-        plan(wildcards.scale).algorithm(full)
+        return plan(wildcards.scale).preconditioner(wildcards.run)
     except InputError as error:
-        stop(f"analyses: probe: preconditioner of {wildcards.run}: {error}")
-    return full
+        stop(error)
 
 
 def preconditioner_parameters(wildcards):

@@ -11,6 +11,7 @@ from mesaopt.agreement.intervals import NOT_RUN
 from mesaopt.agreement.page import Row, bound, estimate
 from mesaopt.agreement.words import number
 from mesaopt.errors import InputError
+from mesaopt.figures.registry import plain
 from mesaopt.store.tables import atomic_path, read_table
 
 #: begins the part that is written by the program: a comment of reStructuredText
@@ -38,15 +39,11 @@ def with_claims(caption: str, figure: str, claims: Claims, judged: pd.DataFrame)
     """A caption (of the figure v2/fig3 its file is called v2-fig3) that ends with the claims that were judged on its table."""
     by_hand = caption.partition(MARK)[0].rstrip() + "\n"
     rows: dict[str, Row] = {str(row.claim): row for row in judged.itertuples()}
-    mine = [claim for claim in claims.claims if _file_name(claim.of.figure) == figure and rows[claim.name].verdict != NOT_RUN]
+    mine = [claim for claim in claims.claims if plain(claim.of.figure) == figure and rows[claim.name].verdict != NOT_RUN]
     if not mine:
         return by_hand
     head = "Claims on this figure, at the paper's settings, with 95 % intervals over training seeds:"
     return "\n".join([by_hand, MARK, "", head, "", *(line for claim in mine for line in _lines(claim, rows[claim.name]))])
-
-
-def _file_name(figure: str) -> str:
-    return figure.replace("/", "-")
 
 
 def _lines(claim: Claim, row: Row) -> Iterator[str]:

@@ -45,12 +45,10 @@ def judge(
 ) -> pd.DataFrame:
     """Table `agreement`: all claims in their order, those of other scales included; `published`: what was computed by claim."""
     found = [_measure(claim, tables, scale, without) for claim in claims.claims]
-    others = [_measure(other, tables, scale, without)[0] if (other := other_split(claim)) else None for claim in claims.claims]
+    others = [_on_the_other_split(claim, tables, scale, without) for claim in claims.claims]
     corrected = holm([judgement.p if judgement else math.nan for judgement, _ in found])
     rows = [
-        _row(claim, judgement, p, reason)
-        | {"published": published_value(claim, published.get(claim.name, math.nan))}
-        | _on_the_other_split(claim, other)
+        _row(claim, judgement, p, reason) | {"published": published_value(claim, published.get(claim.name, math.nan))} | other
         for claim, (judgement, reason), p, other in zip(claims.claims, found, corrected, others, strict=True)
     ]
     return pd.DataFrame(rows)
@@ -92,11 +90,13 @@ def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str
     }
 
 
-def _on_the_other_split(claim: Claim, judgement: Judgement | None) -> dict[str, Any]:
-    """How the claim's probes are scored, and what the same claim is where they are scored otherwise."""
+def _on_the_other_split(claim: Claim, tables: Tables, scale: str, without: Sequence[str]) -> dict[str, Any]:
+    """How the claim's probes are scored ("": it is about none), and what the same claim is where they are scored otherwise."""
+    other = other_split(claim)
+    judgement = None if other is None else _measure(other, tables, scale, without)[0]
     measured = judgement or Judgement(0, math.nan)
     return {
-        "scored": scored(claim),
+        "scored": "" if other is None else scored(claim),
         "other_estimate": measured.estimate,
         "other_low": measured.low,
         "other_high": measured.high,

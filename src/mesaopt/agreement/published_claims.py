@@ -1,6 +1,6 @@
 """Claims computed on published curves, by the code that computes them on ours."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +21,23 @@ ROUNDING = 0.02
 class PublishedFigures:
     """Published curves as the `figure` tables of `selections`."""
 
-    def __init__(self, curves: Iterable[PublishedCurve]) -> None:
-        self._curves = list(curves)
+    def __init__(self, curves: Sequence[PublishedCurve]) -> None:
+        frames = {name: [_rows(one, curves) for one in curves if one.figure == name] for name in {one.figure for one in curves}}
+        self._figures = {name: pd.concat(rows, ignore_index=True) for name, rows in frames.items()}
 
     def figure(self, name: str) -> pd.DataFrame:
         """Columns panel, series, seed, x, y and value. Raises `NotMeasured` when there is no published curve of it."""
-        mine = [curve for curve in self._curves if curve.figure == name]
-        if not mine:
+        if name not in self._figures:
             raise NotMeasured(f"there is no published curve of {name}")
-        return pd.concat([_rows(curve, mine) for curve in mine], ignore_index=True)
+        return self._figures[name]
 
 
 def _rows(curve: PublishedCurve, others: Iterable[PublishedCurve]) -> pd.DataFrame:
     """A horizontal line has a value at every x of its panel."""
     x, y = curve.values.index.to_numpy(float), curve.values.to_numpy(float)
     if np.isnan(x).any():
-        beside = [other.values.index.to_numpy(float) for other in others if other.panel == curve.panel]
-        x = np.unique(np.concatenate(beside))
+        here = [other for other in others if (other.figure, other.panel) == (curve.figure, curve.panel)]
+        x = np.unique(np.concatenate([other.values.index.to_numpy(float) for other in here]))
         x, y = x[~np.isnan(x)], np.full((~np.isnan(x)).sum(), y[0])
     return pd.DataFrame({"panel": curve.panel, "series": curve.series, "seed": ONE, "x": x, "y": y, "value": np.nan})
 

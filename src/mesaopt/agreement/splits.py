@@ -6,19 +6,18 @@ from typing import Any
 from mesaopt.agreement.claims import Claim, Selection
 from mesaopt.agreement.intervals import NOT_RUN
 from mesaopt.agreement.words import edges, interval
+from mesaopt.figures.contents import SPLITS
 from mesaopt.figures.registry import FIGURES, figure
 
 IN_SAMPLE, HELD_OUT = "in sample", "held out"
 #: what the name of a panel of held-out scores has after that of the probe, before that of a control
-_HELD_OUT = "_held_out"
+_HELD_OUT = SPLITS["held_out"][0]
 #: a row of table `agreement`, its columns as attributes
 Row = Any
 
 
 def scored(claim: Claim) -> str:
-    """How the probes of a claim are scored: IN_SAMPLE or HELD_OUT; nothing if it is not about probes."""
-    if other_split(claim) is None:
-        return ""
+    """How the probes of a claim that has `other_split` are scored: IN_SAMPLE or HELD_OUT."""
     return HELD_OUT if _HELD_OUT in claim.of.panel else IN_SAMPLE
 
 
@@ -33,7 +32,7 @@ def _twin(selection: Selection) -> Selection | None:
     panels = {panel.name: panel for panel in figure(selection.figure).panels} if selection.figure in FIGURES else {}
     for base in (name for name, panel in panels.items() if panel.split == "in_sample"):
         control = selection.panel.removeprefix(base)
-        if control == selection.panel and base:
+        if control == selection.panel:
             continue
         held_out = control.startswith(_HELD_OUT)
         name = base + (control.removeprefix(_HELD_OUT) if held_out else _HELD_OUT + control)

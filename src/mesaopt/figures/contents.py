@@ -6,9 +6,9 @@ figure's table without being drawn is in `controls`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mesaopt.figures.parts import Axes, Panel, Slots, Source
+from mesaopt.figures.parts import Axes, Kind, Panel, Slots, Source
 
 #: unit of losses: half the squared error, summed over channels, of the prediction of s_{t+1}
 LOSS = r"$\frac{1}{2}\Vert\hat s-s\Vert^2$"
@@ -83,24 +83,36 @@ def positions_published_form() -> Panel:
     return dataclasses.replace(panel, kind="table")
 
 
-def _probe(letter: str, run: str, target: str, name: str, title: str, unit: str) -> tuple[Panel, Panel]:
-    """The panel of probes scored as published, and its twin for held-out sequences."""
+#: of the ways in which probes are scored: what they add to a panel's name and title
+SPLITS = {"in_sample": ("", ""), "held_out": ("_held_out", ", held-out")}
 
-    def panel(split: str, name_of_twin: str, title_of_twin: str) -> Panel:
+
+def by_split(
+    name: str, kind: Kind, title: str, letter: str, axes: Axes, sources: Callable[[str], tuple[Source, ...]]
+) -> tuple[Panel, ...]:
+    """The panel of probes scored as published, and its twin for held-out sequences, in one place."""
+    return tuple(
+        Panel(f"{name}{suffix}", kind, title + words, sources(split), axes, letter=letter, slot=name, split=split)
+        for split, (suffix, words) in SPLITS.items()
+    )
+
+
+def _probe(letter: str, run: str, target: str, name: str, title: str, unit: str) -> tuple[Panel, ...]:
+    axes = Axes("observed tokens $t$", f"probe error, {unit}", x_range=(1, 50), log=True)
+
+    def sources(split: str) -> tuple[Source, ...]:
         select = (("target", target), ("split", split), ("model", "trained"), *_OWN)
-        source = Source(run, "probes", "layer {layer}", select=select)
-        axes = Axes("observed tokens $t$", f"probe error, {unit}", x_range=(1, 50), log=True)
-        return Panel(name_of_twin, "layers", title_of_twin, (source,), axes, letter=letter, slot=name, split=split)
+        return (Source(run, "probes", "layer {layer}", select=select),)
 
-    return panel("in_sample", name, title), panel("held_out", f"{name}_held_out", f"{title}, held-out")
+    return by_split(name, "layers", title, letter, axes, sources)
 
 
-def target_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, Panel]:
+def target_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, ...]:
     """What of s_{t+1} is decoded linearly from what each layer of `run` leaves."""
     return _probe(letter, run, "next_token", "target_probe", "Target probe", LOSS)
 
 
-def preconditioning_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, Panel]:
+def preconditioning_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, ...]:
     """The same of the preconditioned input."""
     unit = r"$\frac{1}{2}\Vert\hat x-x\Vert^2$"
     return _probe(letter, run, "preconditioned_input", "preconditioning_probe", "Preconditioning probe", unit)

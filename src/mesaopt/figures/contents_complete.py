@@ -4,30 +4,19 @@ Token probes, attention maps and sensitivities are of the first layer, at the la
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mesaopt.figures.contents import CONVENTION, PRODUCTS, positions
+from mesaopt.figures.contents import CONVENTION, PRODUCTS, by_split, positions
 from mesaopt.figures.parts import Axes, Kind, Panel, Source
 
 #: positions of the paper's sequences: the last one, and those from which on the last elements are followed one by one
 LAST, FOLLOWED = 50, 45
 _TRAINED = (("model", "trained"), ("batch", 0))
-_SPLITS = {"in_sample": ("", ""), "held_out": ("_held_out", ", held-out")}
 
 
 def _tokens(run: str, split: str, value: str, series: str = "{label}", line: str = "") -> Source:
     select = (("target", "token"), ("split", split), *_TRAINED)
     return Source(run, "token_probes", series, "token", value, select=select, line=line)
-
-
-def _by_split(
-    name: str, kind: Kind, title: str, letter: str, axes: Axes, sources: Callable[[str], tuple[Source, ...]]
-) -> tuple[Panel, ...]:
-    """The panel of probes scored as published, and its twin for held-out sequences, in one place."""
-    return tuple(
-        Panel(f"{name}{suffix}", kind, title + words, sources(split), axes, letter=letter, slot=name, split=split)
-        for split, (suffix, words) in _SPLITS.items()
-    )
 
 
 def token_probe(
@@ -42,13 +31,13 @@ def token_probe(
     def sources(split: str) -> tuple[Source, ...]:
         return tuple(_tokens(run, split, "mse", series, line) for run, series, line in runs)
 
-    return _by_split(name, kind, title, letter, axes, sources)
+    return by_split(name, kind, title, letter, axes, sources)
 
 
 def token_probe_r2(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
     """The same as a share of variance, which is what the published axis says."""
     axes = Axes("decoded element $t'$", "$R^2$")
-    return _by_split(name, "curves", title, letter, axes, lambda split: (_tokens(run, split, "r2"),))
+    return by_split(name, "curves", title, letter, axes, lambda split: (_tokens(run, split, "r2"),))
 
 
 def feature_probe(letter: str, name: str, title: str, run: str) -> tuple[Panel, ...]:
@@ -59,7 +48,7 @@ def feature_probe(letter: str, name: str, title: str, run: str) -> tuple[Panel, 
         select = (("target", "features"), ("split", split), *_TRAINED)
         return (Source(run, "feature_probes", "layer {layer}", select=select),)
 
-    return _by_split(name, "layers", title, letter, axes, sources)
+    return by_split(name, "layers", title, letter, axes, sources)
 
 
 def attention_map(letter: str, run: str, head: int = 0, title: str = "") -> Panel:

@@ -15,6 +15,11 @@ __all__ = ["FIGURES", "algorithms", "analyses", "figure", "inputs", "runs"]
 FIGURES: dict[str, Callable[[], Figure]] = INDEX
 
 
+def plain(name: str) -> str:
+    """A figure's or a run's name without slashes, as rules and captions are called."""
+    return name.replace("/", "-")
+
+
 def figure(name: str, looks: Looks | None = None) -> Figure:
     """What figure `name` shows, its series named by `looks` (default: those of the project's experiments.yaml).
 
