@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 DECLARING = ("environment.yml", "requirements.txt", "constraints.txt")
 #: the one statement of the Pythons that are supported
 STATEMENT = "pyproject.toml"
+#: what `make slurm` installs, and conda always
+PLUGIN = "snakemake-executor-plugin-slurm"
 
 
 @pytest.fixture
@@ -28,6 +30,13 @@ def project(tmp_path: Path) -> Path:
     for name in ("environment.yml", *PIP_FILES, STATEMENT):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def conda_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """conda installs SLURM's plugin with all the rest; pip's environment, which stands in for conda's here, need not have it."""
+    version, running = conda_pins(ROOT)[PLUGIN], drift.running
+    monkeypatch.setattr(drift, "running", lambda name: version if name == PLUGIN else running(name))
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -96,7 +105,7 @@ def test_a_declared_package_that_is_not_there(project: Path) -> None:
 
 
 def test_a_plugin_for_slurm_is_missed_by_none_but_has_its_pin(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin, running = "snakemake-executor-plugin-slurm", drift.running
+    plugin, running = PLUGIN, drift.running
     for version, expected in (
         (None, []),
         ("2.8.0", []),
@@ -153,6 +162,7 @@ def test_every_supported_python_is_no_drift(project: Path, monkeypatch: pytest.M
     assert found == ([] if good else [("python", STATEMENT, version)])
 
 
+@pytest.mark.usefixtures("conda_has_everything")
 def test_conda_has_the_python_of_its_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift, "_is_conda", lambda: True)
     change(project / "environment.yml", "python=3.11", "python=3.12")
@@ -243,6 +253,7 @@ def test_a_tampered_pin_file(project: Path) -> None:
     assert ("numpy-2.4.6-py311_0.conda", drift.PIN_FILE, "unreadable or without hash") in found
 
 
+@pytest.mark.usefixtures("conda_has_everything")
 def test_a_pin_file_that_conda_did_not_follow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", str(project))
     (project / "conda-meta").mkdir()
