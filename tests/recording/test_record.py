@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from workflow_folder import ROOT, copy_workflow, snakemake
+import yaml
+from workflow_folder import ROOT, copy_workflow, planned, snakemake
 
+from mesaopt.__main__ import main
 from mesaopt.errors import InputError
 from mesaopt.recording.record import record
+from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import write_table
 
 SMOKE, RECORDED = Path("results/smoke"), Path("results/recorded")
@@ -117,3 +120,83 @@ def test_nothing_finished_is_refused(clone: Path) -> None:
     with pytest.raises(InputError, match="holds no finished figure"):
         record(Path("results/laptop"), RECORDED)
     assert not RECORDED.exists()
+
+
+FOLDER = Path("linear/lsa-d1-weights/seed-1")
+TRAINED = ("weights.safetensors", "spec.json", "provenance.json", "history.parquet")
+
+
+def test_weights_are_recorded_and_analysed_without_a_training(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(SMOKE, RECORDED)
+    assert "fig13: weights recorded of linear/lsa-d1-weights (1)" in capsys.readouterr().out.splitlines()
+    for name in TRAINED:
+        assert (RECORDED / "weights" / FOLDER / name).read_bytes() == (SMOKE / "runs" / FOLDER / name).read_bytes()
+    assert not (RECORDED / "weights" / FOLDER / "snapshots.safetensors").exists()
+    before = {path.name: path.read_bytes() for path in (SMOKE / "runs" / FOLDER).glob("*.parquet")}
+    shutil.rmtree("results/smoke")
+    settings_of_smoke_as_paper(clone)
+    snakemake(clone, "analyses", "--config", "scale=recorded")
+    made = {path.name: path.read_bytes() for path in (RECORDED / "runs" / FOLDER).glob("*.parquet")}
+    assert made and made.items() <= before.items()
+    assert not Path("results/paper").exists() and not git(clone, "status", "--porcelain", "results/recorded/runs")
+    assert planned(clone, "analyses", "--config", "scale=recorded") == {}
+
+
+def settings_of_smoke_as_paper(clone: Path) -> None:
+    scales = read_yaml(clone / "config/scales.yaml")
+    (clone / "config/scales.yaml").write_text(yaml.safe_dump(scales | {"paper": scales["smoke"]}))
+
+
+def test_weights_that_are_not_there_or_of_other_settings_are_one_line(clone: Path) -> None:
+    target = ("results/recorded/runs/linear/lsa-d1-weights/seed-1/structure.parquet", "--config", "scale=recorded")
+    words = "linear/lsa-d1-weights seed 1: no results/recorded/weights/linear/lsa-d1-weights/seed-1/weights.safetensors"
+    assert words in snakemake(clone, *target, succeed=False)
+    record(SMOKE, RECORDED)
+    assert "spec.json says other settings than those of scale paper" in snakemake(clone, *target, succeed=False)
+
+
+def test_a_bound_on_weights_is_said(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(SMOKE, RECORDED, weights_up_to=0.001)
+    assert not (RECORDED / "weights").exists() and (RECORDED / "tables/fig13.parquet").exists()
+    line = next(line for line in capsys.readouterr().out.splitlines() if "weights" in line)
+    assert line.startswith("fig13: weights over 0.001 MB a seed are not recorded, of linear/lsa-d1-weights (1); they are by: ")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "recorded")
+    assert main(["record", *line.partition("mesaopt record ")[2].split()]) == 0
+    assert (RECORDED / "weights" / FOLDER / "weights.safetensors").exists()
+
+
+def test_weights_that_the_table_was_not_made_from_are_not_recorded(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = SMOKE / "runs" / FOLDER / "provenance.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"wall_seconds": facts["wall_seconds"] + 1}))
+    record(SMOKE, RECORDED)
+    words = (
+        "fig13: no weights of linear/lsa-d1-weights (1): the trainings that its values come from are not in results/smoke/runs"
+    )
+    assert words in capsys.readouterr().out.splitlines()
+    assert not (RECORDED / "weights").exists()
+
+
+def test_damaged_weights_are_refused_before_anything_is_written(clone: Path) -> None:
+    path = SMOKE / "runs" / FOLDER / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=r"weights\.safetensors: damaged"):
+        record(SMOKE, RECORDED)
+    assert not RECORDED.exists()
+
+
+def test_weights_go_with_the_figure_that_they_were_behind(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(SMOKE, RECORDED)
+    facts, there = json.loads((SMOKE / "records/fig13.json").read_text()), SMOKE / "runs" / FOLDER
+    facts["runs"]["linear/lsa-d1-weights"]["hours"] = {"1": 5.0}
+    (SMOKE / "records/fig13.json").write_text(json.dumps(facts))
+    shutil.rmtree(there)
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "recorded")
+    capsys.readouterr()
+    record(SMOKE, RECORDED)
+    said = capsys.readouterr().out
+    assert "fig13: no weights of linear/lsa-d1-weights (1)" in said
+    assert f"{RECORDED / 'weights' / FOLDER}: behind no recorded figure any more, removed" in said
+    assert not (RECORDED / "weights" / FOLDER).exists()

@@ -52,7 +52,7 @@ OPTIONS = {
     "overlay": ("figure table published out", "project style"),
     "compare": ("first second", "tolerance more"),
     "environment": ("out", "project"),
-    "record": ("results recorded", "replace"),
+    "record": ("results recorded", "replace weights-up-to"),
     "orphans": ("", "cancel wait folder"),
     "where": ("", "figure panel series scale"),
     "sweep-table": ("sweep results seeds out provenance", ""),

@@ -17,7 +17,13 @@ VALUES = dict(
 )
 
 
+#: what analyses read that trainings write
+OF_TRAININGS = (*stage("train").writes, *stage("train").beside)
+
+
 def input_of(file):
+    if file.place in {of.place for of in OF_TRAININGS}:
+        return of_training(file)
     if not file.place.startswith(files.RUN) and file.name not in ELSEWHERE:
         stop(f"{file.name}: workflow/rules/analysis.smk does not say which file that is")
     return ELSEWHERE.get(file.name) or place(file)
@@ -51,7 +57,7 @@ for entries, runs, written in analysis_groups():
             names
         input:
             **{file.name: input_of(file) for one in entries for file in one.reads},
-            spec=place(files.SPEC),
+            spec=of_training(files.SPEC),
         output:
             **{file.name: place(file) for file in written},
         log:
@@ -60,6 +66,7 @@ for entries, runs, written in analysis_groups():
             f"results/{{scale}}/benchmarks/{names}/{{run}}/seed-{{seed}}.tsv"
         wildcard_constraints:
             run="|".join(runs),
+            scale=ANALYSED,
         priority: SECOND if any(one.early or not one.quick for one in entries) else 0
         group:
             shared_job(entries)
@@ -76,3 +83,9 @@ for entries, runs, written in analysis_groups():
             ],
         shell:
             "python -P -m mesaopt {params.command} > {log} 2>&1"
+
+
+rule analyses:
+    """Every analysis that figures show, of all trained runs; with `scale=recorded` of the weights that ship with the project."""
+    input:
+        lambda wildcards: list(every_analysis()),

@@ -23,7 +23,8 @@ from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.store.former import move_records
 from mesaopt.spec.settings import COMPUTED_SCALES, FORMATS
 from mesaopt.workflow_settings import read_settings
-from mesaopt.spec.told import trained_otherwise
+from mesaopt.spec.run import read_spec
+from mesaopt.spec.told import made_otherwise, trained_otherwise
 
 search_rarely()
 
@@ -41,8 +42,9 @@ SCALE = config["scale"]
 
 @cache
 def plan(scale):
+    """What a scale computes; `recorded` has what ships with the project, so its settings are those of `paper`."""
     try:
-        return resolve(SETTINGS.experiments, SETTINGS.scales, config, scale)
+        return resolve(SETTINGS.experiments, SETTINGS.scales, config, "paper" if scale == "recorded" else scale)
     except InputError as error:
         stop(error)
 
@@ -146,13 +148,64 @@ for run, pack in PACKS if known_as("train") in ASKED else []:
     ASKED[known_as(pack_name(run, pack))] = ASKED[known_as("train")]  # takes effect because no rule has been read yet
 
 
-# --- analyses
+# --- analyses, of what was trained here or, at the `recorded` scale, ships with the project
+ANALYSED = "|".join([*COMPUTED_SCALES, "recorded"])
+
+
+def of_training(file):
+    """Where a file of a training is that analyses read."""
+    return lambda wildcards: trained(file, wildcards.scale, wildcards.run, wildcards.seed)
+
+
+def trained(file, scale, run, seed):
+    if scale != "recorded":
+        return place(file).format(scale=scale, run=run, seed=seed)
+    path = Path(RECORDED, files.recorded_place(file).format(run=run, seed=seed))
+    if not path.exists():
+        have = (
+            "their snapshots are not recorded" if file == files.SNAPSHOTS else "there is none of figures recorded without weights"
+        )
+        stop(f"{run} seed {seed}: no {path} ({have}, docs/recording.md); train it: --config scale=paper")
+    try:
+        said = read_spec(path.parent / "spec.json")
+    except InputError as error:
+        stop(error)
+    if said != (plan(scale).run(run), int(seed)):
+        stop(f"{run} seed {seed}: {path.parent / 'spec.json'} says other settings than those of scale paper now")
+    return str(path)
+
+
+def recorded_trainings():
+    """(run, seed) of all weights that ship with the project."""
+    found = [path.parent for path in sorted(Path(RECORDED, "weights").glob("*/*/seed-*/weights.safetensors"))]
+    return [(f"{one.parts[-3]}/{one.parts[-2]}", one.name.removeprefix("seed-")) for one in found]
+
+
+def every_analysis():
+    """The tables that figures show of trained runs, as far as their trainings are there to be read."""
+    here = recorded_trainings() if SCALE == "recorded" else [(run, seed) for run in _KNOWN.runs for seed in plan(SCALE).seeds]
+    reads_snapshots = {one.name for one in analyses() if files.SNAPSHOTS in one.reads and SCALE == "recorded"}
+    for names, runs in registry.analyses(_KNOWN.looks).items():
+        written = [file for name in names if name not in reads_snapshots for file in stage(name).writes if not file.optional]
+        yield from (place(file).format(scale=SCALE, run=run, seed=seed) for run, seed in here if run in runs for file in written)
+
+
+def parameters_of(scale, algorithm):
+    """Parameters of a hand-written algorithm: what is recorded at these settings, or else what is learned."""
+    path = Path(RECORDED, files.recorded_place(files.PARAMETERS).format(algorithm=algorithm))
+    if scale == "recorded" and path.exists():
+        asked = {"spec": plan(scale).algorithm(algorithm), "seed": plan(scale).learning_seed, "out": path}
+        if made_otherwise(stage("learn"), asked) is None:
+            return str(path)
+    return place(files.PARAMETERS).format(scale=scale, algorithm=algorithm)
+
+
 def extracted_run(wildcards):
     """The run whose compressed weights are followed along the training of `wildcards.run`."""
     first = plan(wildcards.scale).interpolations.get(wildcards.run)
     if first is None:
         stop(f"{wildcards.run} has no entry under `interpolations` in config/experiments.yaml")
-    return place(files.WEIGHTS).format(scale=wildcards.scale, run=first, seed=wildcards.seed)
+    return trained(files.WEIGHTS, wildcards.scale, first, wildcards.seed)
 
 
 def analysis_settings(name, scale, run):
@@ -174,7 +227,7 @@ def preconditioner(wildcards):
 
 
 def preconditioner_parameters(wildcards):
-    return place(files.PARAMETERS).format(scale=wildcards.scale, algorithm=preconditioner(wildcards))
+    return parameters_of(wildcards.scale, preconditioner(wildcards))
 
 
 def written_of(entries, runs):
@@ -188,7 +241,7 @@ def written_of(entries, runs):
 def scalars_of(wildcards):
     """The parameters of another algorithm whose alpha and beta are taken, if any are."""
     other = plan(wildcards.scale).algorithm(wildcards.algorithm).scalars
-    return place(files.PARAMETERS).format(scale=wildcards.scale, algorithm=other) if other else []
+    return parameters_of(wildcards.scale, other) if other else []
 
 
 def analysis_groups():

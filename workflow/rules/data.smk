@@ -9,6 +9,8 @@ rule sequences:
         "results/{scale}/logs/data/{task}/seed-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/data/{task}/seed-{seed}.tsv"
+    wildcard_constraints:
+        scale=ANALYSED,
     priority: FIRST
     conda:
         ENVIRONMENT

@@ -11,6 +11,8 @@ rule learn:
         "results/{scale}/logs/theory/{algorithm}/learn.log",
     benchmark:
         "results/{scale}/benchmarks/theory/{algorithm}/learn.tsv"
+    wildcard_constraints:
+        scale=ANALYSED,
     priority: FIRST
     conda:
         ENVIRONMENT
@@ -25,7 +27,7 @@ rule learn:
 
 rule evaluate_algorithm:
     input:
-        parameters=rules.learn.output.parameters,
+        parameters=lambda wildcards: parameters_of(wildcards.scale, wildcards.algorithm),
         sequences=lambda wildcards: sequences_of(wildcards, wildcards.algorithm),
     output:
         loss="results/{scale}/theory/{algorithm}/loss/seed-{seed}.parquet",
@@ -33,6 +35,8 @@ rule evaluate_algorithm:
         "results/{scale}/logs/theory/{algorithm}/loss-{seed}.log",
     benchmark:
         "results/{scale}/benchmarks/theory/{algorithm}/loss-{seed}.tsv"
+    wildcard_constraints:
+        scale=ANALYSED,
     conda:
         ENVIRONMENT
     params:

@@ -1,13 +1,15 @@
 """The tables of a finished run at paper settings become the recorded ones, which ship with the project.
 
-Only tables and their provenance are kept: small, tidy, and enough to redraw every figure. Training seeds may come in parts, from
-several nights or machines: each time, the new seeds are added to those that are recorded.
+Tables and their provenance are kept, small, tidy, and enough to redraw every figure, and with them the trained weights that their
+values come from. Training seeds may come in parts, from several nights or machines: each time, the new seeds are added to those
+that are recorded.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +17,7 @@ from mesaopt.agreement.published import read_entries
 from mesaopt.errors import InputError
 from mesaopt.figures.records import read_json
 from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.recording import weights
 from mesaopt.recording.union import difference, unite
 from mesaopt.recording.union_facts import LISTS, Made
 from mesaopt.spec.arguments import File
@@ -38,8 +41,16 @@ class Step:
     union: Made | None = None
 
 
-def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: Path = PROJECT) -> None:
-    """Record every finished figure table of `results` with its provenance, and the comparison with published curves.
+def record(
+    results: Path,
+    recorded: Path,
+    replace: Sequence[str] = (),
+    project: Path = PROJECT,
+    *,
+    weights_up_to: float = weights.BOUND,
+) -> None:
+    """Record every finished figure table of `results` with its provenance and the weights behind it (up to so many megabytes a
+    seed), and the comparison with published curves.
 
     Where seeds of the same settings are recorded already, the result is the union; where settings or content differ, the new
     table takes the place of the recorded one. Says in one line what each figure's state is. Verdicts on claims are not kept: they
@@ -59,10 +70,12 @@ def record(results: Path, recorded: Path, replace: Sequence[str] = (), project: 
         raise InputError(f"{results}/tables holds no finished figure; run `snakemake all --config scale=paper` first")
     order = read_yaml(project / "config/scales.yaml")["paper"]["seeds"]
     steps = [_step(name, results, recorded, name in replace, order) for name in finished]
+    found = [weights.copies(step.name, _facts(step, results, recorded), results, recorded, weights_up_to) for step in steps]
     curves = _curves(results, recorded, steps, {entry.figure for entry in read_entries(project)})
     _write_curves(curves, recorded / "curves.parquet")  # before the tables: being older, it is made anew where there are curves
     for step in steps:
         _write(step, results, recorded)
+    weights.write(found, recorded)
     for name in FIGURES:
         if name not in finished:
             print(f"{name}: not finished at paper settings, not recorded")
@@ -131,6 +144,11 @@ def _write(step: Step, results: Path, recorded: Path) -> None:
         write_table(step.union.table, "figure", recorded / table)
         write_json(recorded / provenance, step.union.facts)
     print(f"{step.name}: {step.line}")
+
+
+def _facts(step: Step, results: Path, recorded: Path) -> dict[str, Any]:
+    """The provenance that will be recorded."""
+    return step.union.facts if step.union else read_json((results if step.copied else recorded) / _place(RECORD, step.name))
 
 
 def _place(file: File, name: str) -> Path:

@@ -14,6 +14,14 @@ def run_table(table: str, name: str = "", option: str = "", optional: bool = Fal
     return File(name or table, f"{RUN}/{table}.parquet", table, option, optional)
 
 
+def recorded_place(file: File) -> str:
+    """Where a file of a training, or of a hand-written algorithm, lies below results/recorded/ if it ships with the project.
+
+    Not where the workflow makes such files: what ships and what is made of it stay apart.
+    """
+    return f"weights/{file.place.partition('/')[2]}"
+
+
 #: of a task, drawn anew for every seed
 SEQUENCES = File("sequences", "data/{task}/seed-{seed}.parquet", "sequences")
 #: of a training

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-#: scales that are computed, in the order of their cost; `recorded` only redraws what ships with the project
+#: scales that are computed, in the order of their cost; `recorded` reads what ships with the project
 COMPUTED_SCALES = ("paper", "laptop", "smoke")
 FORMATS = ("pdf", "png", "svg")
 
@@ -63,7 +63,7 @@ KEYS = {
         paper="the paper's settings, five seeds",
         laptop="two cores, minutes",
         smoke="everything as small as it runs",
-        recorded="only redraws the tables that ship with the project",
+        recorded="what ships with the project: redraws tables, reads weights, trains nothing",
     ),
     "seeds": Key(
         None,

@@ -183,12 +183,13 @@ OF_FIGURES_AND_FOLDERS = (
     ),
     Stage(
         "record",
-        "Add the tables of a finished paper run to the recorded ones; refuses a changed work tree.",
+        "Add the tables and weights of a finished paper run to the recorded ones; refuses a changed work tree.",
         of="folder",
         arguments=(
             folder("results"),
             folder("recorded"),
             several("replace", "+", "FIGURE", "figures whose recorded tables are replaced, even where seeds are lost"),
+            Option("weights-up-to", told={"type": float, "default": 1.0, "metavar": "MB", "help": "of one seed; default: 1"}),
         ),
         module="mesaopt.recording.record",
         function="record",
