@@ -21,7 +21,7 @@ endif
 # an environment that is of no use any more: its folder was moved or copied, and its scripts name the old one; its Python is gone
 STALE := $(shell test -e $(VENV)/python && { test ! -e $(BIN)/pip || grep -qF "$$(pwd -P)/$(BIN)/python" $(BIN)/pip; } && \
 	$(BIN)/python -I -c "" 2>/dev/null || echo FORCE)
-.PHONY: figures slurm test test-long lint bench bench-gpu clean FORCE
+.PHONY: figures slurm test test-long lint bench bench-gpu locks clean FORCE
 
 figures: $(VENV)/runtime
 	snakemake figures/fig2.pdf figures/fig3.pdf
@@ -47,6 +47,15 @@ bench: $(VENV)/runtime
 bench-gpu: $(VENV)/runtime
 	python benchmarks/gpu_training.py
 
+# requirements-*.lock anew, after a change of the other files of pins; what these leave open stays as it is locked
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make locks" --python-version 3.11 \
+	-c constraints.txt requirements.txt
+locks: $(VENV)/development
+	$(LOCK) --universal -o requirements-cuda.lock
+	$(LOCK) --python-platform x86_64-manylinux_2_28 --override requirements-cpu.txt -o requirements-cpu.lock \
+		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)") \
+		$(if $(PIP_EXTRA_INDEX_URL),--extra-index-url "$(PIP_EXTRA_INDEX_URL)" --index-strategy unsafe-best-match)
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage build
 
@@ -58,8 +67,17 @@ $(VENV)/python: $(STALE)
 
 FORCE:
 
-$(VENV)/runtime: $(VENV)/python requirements.txt constraints.txt pyproject.toml
-	$(BIN)/python -P -m pip install --quiet -r requirements.txt -c constraints.txt
+# with the hash of every file; without CUDA's packages where there is no GPU, if pip finds the wheel that is locked there
+$(VENV)/runtime: $(VENV)/python requirements-cuda.lock requirements-cpu.lock pyproject.toml
+	@lock=requirements-cpu.lock; \
+	if test -e /dev/nvidiactl; then lock=requirements-cuda.lock; \
+	elif ! awk '/^torch==/ {here = 1} here {print} here && !/\\$$/ {exit}' $$lock | $(BIN)/python -P -m pip install --dry-run --quiet \
+		--no-deps --require-hashes -r /dev/stdin >/dev/null 2>&1; then \
+		lock=requirements-cuda.lock; \
+		echo "PyTorch with CUDA, from the package index: pip finds no $$(grep -o '^torch==[^ ]*' requirements-cpu.lock) of the locked" \
+			"hash for this Python (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL may say where)" >&2; \
+	fi; \
+	$(BIN)/python -P -m pip install --quiet --require-hashes -r $$lock
 	$(BIN)/python -P -m pip install --quiet --no-deps --editable .
 	@touch $@
 

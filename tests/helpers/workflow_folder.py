@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mesaopt.store.environment import PIP_FILES, running
+from mesaopt.store.environment import LOCKS, PIP_FILES, running
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", *PIP_FILES, "pyproject.toml")
+PARTS = ("Snakefile", "workflow", "config", "src", "environment.yml", *PIP_FILES, *LOCKS, "pyproject.toml")
 with_slurm_plugin = pytest.mark.skipif(
     running("snakemake-executor-plugin-slurm") is None, reason="NOT TESTED: SLURM's plugin of Snakemake; `make slurm` installs it"
 )

@@ -35,7 +35,7 @@ FOREIGN = {
 def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "it's a clone"
     folder.mkdir()
-    for name in ("Makefile", *sorted(path.name for path in ROOT.glob("requirements*.txt")), "constraints.txt", "pyproject.toml"):
+    for name in ("Makefile", *sorted(path.name for path in ROOT.glob("requirements*")), "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
@@ -54,7 +54,7 @@ def make(folder: Path, *arguments: str, **variables: str) -> tuple[list[str], st
 
 
 def installs(asked: list[str]) -> int:
-    return sum("-m pip install" in line for line in asked)
+    return sum("-m pip install" in line and "--dry-run" not in line for line in asked)
 
 
 def test_what_is_installed_stays(clone: Path) -> None:
@@ -72,6 +72,22 @@ def test_the_plugin_for_slurm_is_installed_where_it_is_asked_for(clone: Path) ->
 
     for arguments, expected in ((["figures"], 0), (["test"], 0), (["slurm"], 1), (["test", "SYSTEM=1"], 1)):
         assert planned(*arguments).count("-r requirements-slurm.txt") == expected
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="NOT TESTED: which lock is installed without a GPU; there is one")
+def test_without_a_gpu_the_lock_without_cuda_is_installed_if_its_wheel_is_found(clone: Path) -> None:
+    asked, said = make(clone, "figures", PIP_FIND_LINKS="/wheels")
+    lines = [line for line in asked if "--require-hashes" in line]
+    assert "--dry-run" in lines[0] and lines[1:] == ["-P -m pip install --quiet --require-hashes -r requirements-cpu.lock"]
+    assert "PIP_FIND_LINKS=/wheels" in asked and said == ""
+    shutil.rmtree(clone / ".venv")
+    python = clone.parent / "python"
+    python.write_text(PYTHON.replace('case "$*" in\n*"-m venv', 'case "$*" in\n*--dry-run*) exit 1 ;;\n*"-m venv'))
+    asked, said = make(clone, "figures")
+    assert [line for line in asked if "--require-hashes" in line][1:] == [
+        "-P -m pip install --quiet --require-hashes -r requirements-cuda.lock"
+    ]
+    assert said.startswith("PyTorch with CUDA, from the package index: pip finds no torch==2.13.0+cpu") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("move", [shutil.move, shutil.copytree])

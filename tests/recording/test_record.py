@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from workflow_folder import ROOT, copy_workflow, planned, snakemake
+from own_git import commit_all, git
+from workflow_folder import ROOT, planned, snakemake
 
 from mesaopt.__main__ import main
 from mesaopt.errors import InputError
@@ -18,30 +18,6 @@ from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import write_table
 
 SMOKE, RECORDED = Path("results/smoke"), Path("results/recorded")
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, text=True, capture_output=True).stdout
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A committed clone in which figure 13 was made at the smoke scale."""
-    folder = copy_workflow(tmp_path_factory.mktemp("finished") / "clone")
-    shutil.copy(ROOT / ".gitignore", folder)
-    git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "all")
-    snakemake(folder, "results/smoke/tables/fig13.parquet", "--config", "scale=smoke")
-    return folder
-
-
-@pytest.fixture
-def clone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = shutil.copytree(finished, tmp_path / "clone", symlinks=True)
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_tables_and_provenance_are_recorded(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,8 +136,7 @@ def test_a_bound_on_weights_is_said(clone: Path, capsys: pytest.CaptureFixture[s
     assert not (RECORDED / "weights").exists() and (RECORDED / "tables/fig13.parquet").exists()
     line = next(line for line in capsys.readouterr().out.splitlines() if "weights" in line)
     assert line.startswith("fig13: weights over 0.001 MB a seed are not recorded, of linear/lsa-d1-weights (1); they are by: ")
-    git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--message", "recorded")
+    commit_all(clone, "recorded")
     assert main(["record", *line.partition("mesaopt record ")[2].split()]) == 0
     assert (RECORDED / "weights" / FOLDER / "weights.safetensors").exists()
 
@@ -192,8 +167,7 @@ def test_weights_go_with_the_figure_that_they_were_behind(clone: Path, capsys: p
     facts["runs"]["linear/lsa-d1-weights"]["hours"] = {"1": 5.0}
     (SMOKE / "records/fig13.json").write_text(json.dumps(facts))
     shutil.rmtree(there)
-    git(clone, "add", "--all")
-    git(clone, "commit", "--quiet", "--message", "recorded")
+    commit_all(clone, "recorded")
     capsys.readouterr()
     record(SMOKE, RECORDED)
     said = capsys.readouterr().out

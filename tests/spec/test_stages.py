@@ -53,6 +53,7 @@ OPTIONS = {
     "compare": ("first second", "tolerance more"),
     "environment": ("out", "project"),
     "record": ("results recorded", "replace weights-up-to"),
+    "release": ("recorded out", "project"),
     "orphans": ("", "cancel wait folder"),
     "where": ("", "figure panel series scale"),
     "sweep-table": ("sweep results seeds out provenance", ""),

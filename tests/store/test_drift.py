@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from workflow_folder import copy_workflow, environment, snakemake
 
 from mesaopt.errors import InputError
 from mesaopt.store import drift
-from mesaopt.store.environment import PIP_FILES, PIP_NAMES, conda_pins, satisfies, supported_python
+from mesaopt.store.environment import LOCKS, PIP_FILES, PIP_NAMES, conda_pins, satisfies, supported_python
 from mesaopt.store.tables import read_table
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ PLUGIN = "snakemake-executor-plugin-slurm"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("environment.yml", *PIP_FILES, STATEMENT):
+    for name in ("environment.yml", *PIP_FILES, *LOCKS, STATEMENT):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -83,7 +84,7 @@ def test_every_drift_is_named_and_the_table_survives(project: Path) -> None:
     ):
         drift.environment_stage(project, table)
     found = read_table(table, "environment")
-    assert set(found.loc[found["item"] == "pandas", "declared_in"]) == set(DECLARING)
+    assert set(found.loc[found["item"] == "pandas", "declared_in"]) - set(LOCKS) == set(DECLARING)
     assert {"platform", "BLAS of numpy", "CUDA of torch", "threads of a job"} <= set(
         found.loc[found["state"] == "recorded", "item"]
     )
@@ -115,6 +116,37 @@ def test_a_plugin_for_slurm_is_missed_by_none_but_has_its_pin(project: Path, mon
         assert drifts(project) == [(plugin, file, version) for file in expected]
     change(project / "requirements-slurm.txt", "==2.8.0", "==2.8.1")
     assert (plugin, "environment.yml", "2.8.1 in requirements-slurm.txt") in drifts(project)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_is_held_against_the_pins_and_what_runs(project: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "_with_cuda", lambda: "cuda" in name)
+    running = drift.running
+    # CUDA's packages are not here, where tests run without a GPU: said to be as locked, but for one
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", (project / name).read_text(), flags=re.MULTILINE))
+    monkeypatch.setattr(drift, "running", lambda package: running(package) or locked.get(package))
+    assert drifts(project) == []
+    change(project / name, "pyarrow==25.0.0", "pyarrow==25.0.1")
+    change(project / name, "attrs==", "attrs==9")
+    found = drifts(project)
+    assert ("pyarrow", "requirements.txt", f"25.0.1 in {name}") in found and ("pyarrow", name, "25.0.0") in found
+    assert {item for item, _, _ in found} == {"pyarrow", "attrs"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_package_without_a_hash_is_named(project: Path, name: str) -> None:
+    text = (project / name).read_text()
+    (project / name).write_text(re.sub(r"^(pandas==\S+) \\\n(?: +--hash.*\n)+", r"\1\n", text, flags=re.MULTILINE))
+    assert ("pandas", name, "without hash") in drifts(project)
+
+
+def test_a_package_of_cuda_that_is_not_there_is_missed_where_pytorch_has_cuda(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = drift.running
+    without = {"torch": "2.13.0", "nvidia-cublas": None}
+    monkeypatch.setattr(drift, "running", lambda name: without[name] if name in without else running(name))
+    assert ("nvidia-cublas", "requirements-cuda.lock", "missing") in drifts(project)
 
 
 def test_a_missing_declaration_in_one_line(project: Path) -> None:

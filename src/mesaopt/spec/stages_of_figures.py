@@ -195,6 +195,15 @@ OF_FIGURES_AND_FOLDERS = (
         function="record",
     ),
     Stage(
+        "release",
+        "Pack recorded tables and weights with provenance, licence and citation as an RO-Crate; refuses a changed work tree.",
+        of="folder",
+        arguments=(folder("recorded"), CONFIG),
+        writes=(OUT,),
+        module="mesaopt.recording.release",
+        function="release_stage",
+    ),
+    Stage(
         "orphans",
         "SLURM jobs of this folder that outlived their Snakemake; exit status 1 if any are left.",
         of="folder",

@@ -1,4 +1,4 @@
-"""Is this the declared environment? Compares what runs with environment.yml, the files of pins for pip, and conda pins.
+"""Is this the declared environment? Compares what runs with environment.yml, pins and locks for pip, and conda pins.
 
 Versions are compared; platform, BLAS, CUDA and threads are recorded.
 """
@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
+from packaging.requirements import Requirement
 
 from mesaopt.errors import InputError
 from mesaopt.store.environment import (
+    LOCKS,
     PIP_FILES,
     PIP_NAMES,
     conda_pins,
@@ -31,6 +33,8 @@ from mesaopt.store.tables import write_table
 
 #: explicit list of packages with hashes, from which Snakemake makes the conda environment where it is there
 PIN_FILE = "environment.linux-64.pin.txt"
+#: in a lock because PyTorch names it; what a new environment brings is as good, as nothing is built with it here
+BUILDING = ("setuptools",)
 DRIFT, DECLARED, RECORDED = "drift", "as declared", "recorded"
 _PINNED = r"\S+/([\w.-]+)-([\w.!+]+)-([\w.+]+)\.(?:conda|tar\.bz2)#(?:sha256:)?([0-9a-f]{32,64})"
 Row = dict[str, str]
@@ -62,6 +66,8 @@ def compare(project: Path) -> pd.DataFrame:
     for name, pins in (("requirements-slurm.txt", slurm), ("constraints.txt", constraints)):
         rows += _against_what_runs(name, {package: pins[package] for package in pins if running(package) is not None})
     rows += _against_each_other(conda, pip, slurm, constraints)
+    for name in LOCKS:
+        rows += _lock(project / name, pip, constraints)
     rows += [*_pin_file(project / PIN_FILE, conda), *_facts()]
     return pd.DataFrame(rows)
 
@@ -106,6 +112,32 @@ def _against_each_other(conda: Pins, pip: Pins, slurm: Pins, constraints: Pins) 
             if pins.get(name) != conda.get(name):
                 found = f"{pins.get(name, 'missing')} in {file}"
                 yield _row(name, conda.get(name, "missing"), "environment.yml", found, DRIFT)
+
+
+def _lock(path: Path, pip: Mapping[str, str], constraints: Mapping[str, str]) -> Iterator[Row]:
+    """Where there is a lock: it has what the pins say, every file has its hash, and the one of the two that is installed runs."""
+    if not path.exists():
+        return
+    locked = {}
+    for line, hashes in re.findall(
+        r"^([\w.-]+ *==[^\\\n]+)((?:\s+--hash\S+| *\\)*)", path.read_text("utf-8"), flags=re.MULTILINE
+    ):
+        wanted = Requirement(line.strip())
+        if "--hash=sha256:" not in hashes:
+            yield _row(wanted.name, "a package with its hash", path.name, "without hash", DRIFT)
+        if wanted.marker is None or wanted.marker.evaluate():
+            locked[plain(wanted.name)] = str(wanted.specifier).removeprefix("==")
+    for file, pins in (("requirements.txt", pip), ("constraints.txt", constraints)):
+        for name in sorted(pins.keys() & (locked.keys() | pip.keys())):
+            if not satisfies(locked.get(name), pins[name]):
+                yield _row(name, pins[name], file, f"{locked.get(name, 'missing')} in {path.name}", DRIFT)
+    if not _is_conda() and _with_cuda() == ("cuda" in path.name):
+        yield from _against_what_runs(path.name, {name: locked[name] for name in locked if name not in BUILDING})
+
+
+def _with_cuda() -> bool:
+    """Whether the PyTorch that is installed is one that comes with CUDA's packages: of PyPI's, on Linux."""
+    return "+cpu" not in (running("torch") or "")
 
 
 def _pin_file(path: Path, conda: Mapping[str, str]) -> Iterator[Row]:

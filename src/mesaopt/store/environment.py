@@ -16,6 +16,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[3]
 #: files with exact pins for pip: of every environment, of one that starts SLURM jobs, of all that those need in turn
 PIP_FILES = ("requirements.txt", "requirements-slurm.txt", "constraints.txt")
+#: what `make` installs, every file by its hash: PyTorch with CUDA's packages or without; made of the other files by `make locks`
+LOCKS = ("requirements-cuda.lock", "requirements-cpu.lock")
 #: names that conda knows under another name than the Python package index
 PIP_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
 
