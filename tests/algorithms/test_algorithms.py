@@ -18,7 +18,8 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.run import Task
 from mesaopt.stages.learn import learn_stage
 from mesaopt.store.tables import read_table
-from mesaopt.training.learning import Chebyshev, Descent, learn, moments
+from mesaopt.training.learning import Chebyshev, Descent, learn
+from mesaopt.training.moments import moments
 
 TASK = Task("linear", n_state=4, n_obs=4, context_length=9)
 THEORY = Theory("linear/proposition2", TASK, "chebyshev", steps=40, lr=0.05, batch=32, n_steps=3, warmup=2, final_lr=1e-3)

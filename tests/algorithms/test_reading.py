@@ -21,7 +21,8 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.run import Task
 from mesaopt.stages.learn import learn_stage
 from mesaopt.store.tables import read_table, write_table
-from mesaopt.training.learning import Chebyshev, learn, moments
+from mesaopt.training.learning import Chebyshev, learn
+from mesaopt.training.moments import moments
 
 PARTIAL = Task("partial", n_state=6, n_obs=2, context_length=14)
 NONLINEAR = Task("nonlinear", n_state=4, n_obs=4, context_length=14)

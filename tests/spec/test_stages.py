@@ -28,7 +28,7 @@ OPTIONS = {
     "data": ("task seed counts sequences systems", ""),
     "train": ("spec weights checkpoints", "threads device backend checkpoint-every"),
     "begin": ("spec longer weights", ""),
-    "learn": ("spec seed out", "scalars"),
+    "learn": ("spec seed out", "scalars checkpoints checkpoint-every device backend"),
     "evaluate": ("weights sequences name out", "settings"),
     "evaluate-theory": ("spec parameters sequences name out", "settings"),
     "evaluate-lsq": ("sequences out", "inverse-lam name"),

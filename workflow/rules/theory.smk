@@ -16,13 +16,19 @@ rule learn:
     priority: FIRST
     conda:
         ENVIRONMENT
+    resources:
+        backend=config["backend"],
+        checkpoint_every=config["checkpoint_every"],
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         seed=lambda wildcards: plan(wildcards.scale).learning_seed,
+        checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
         taken=lambda wildcards, input: f" --scalars {input.scalars}" if input.scalars else "",
         code=lambda wildcards: stage_code("learn", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
-        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters}{params.taken} > {log} 2>&1"
+        "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters}{params.taken}"
+        " --checkpoints {params.checkpoints} --backend {resources.backend} --checkpoint-every {resources.checkpoint_every}"
+        " > {log} 2>&1"
 
 
 rule evaluate_algorithm:

@@ -122,6 +122,10 @@ def whole(name: str, default: int | None = None) -> Option:
     return Option(name, told={"type": int} | ({"required": True} if default is None else {"default": default}))
 
 
+def seconds(name: str, default: float) -> Option:
+    return Option(name, told={"type": float, "default": default, "metavar": "SECONDS"})
+
+
 def choice(name: str, *choices: str) -> Option:
     """The first one is the default."""
     return Option(name, told={"choices": list(choices), "default": choices[0]})

@@ -5,9 +5,10 @@ reads beyond the run's folder, and values of its options, are functions in workf
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.arguments import File, Option, choice, folder, spec, text, whole
+from mesaopt.spec.arguments import File, Option, choice, folder, seconds, spec, text, whole
 from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPSHOTS, SPEC, THEORY, WEIGHTS, run_table
 from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
@@ -40,7 +41,7 @@ STAGES = (
             whole("threads", default=1),
             choice("device", "auto", "cpu", "cuda"),
             choice("backend", "auto", "torch", "native", "cuda"),
-            Option("checkpoint-every", told={"type": float, "default": 20.0, "metavar": "SECONDS"}),
+            seconds("checkpoint-every", 20.0),
         ),
         writes=(File("weights", WEIGHTS.place, several=True),),
         beside=(
@@ -71,7 +72,14 @@ STAGES = (
         "Learn the parameters of a hand-written algorithm on the task's own loss.",
         of="algorithm",
         reads=(File("scalars", table="parameters", optional=True),),
-        arguments=(spec("spec", THEORY_SPEC, "theory"), whole("seed")),
+        arguments=(
+            spec("spec", THEORY_SPEC, "theory"),
+            whole("seed"),
+            folder("checkpoints", type=Path, metavar="FOLDER", help="without one, none are kept"),
+            seconds("checkpoint-every", 20.0),
+            choice("device", "cpu", "auto", "cuda"),
+            choice("backend", "auto", "torch", "native", "cuda"),
+        ),
         writes=(
             PARAMETERS.called("out").holding(
                 "the algorithm's parameters that minimise the task's own next-token loss (paper, Propositions 1 and 2)",

@@ -2,11 +2,12 @@
 
 Those that learn are linear combinations of fixed predictions, with coefficients that are polynomials in the few parameters: those
 of the powers of A for the Chebyshev iteration; s_t, the gradient step from zero and the share of w_0 in it for GD-1. So the loss
-of a batch is a quadratic form in the coefficients, and its moments are taken without differentiating through the sequences.
+of a batch is a quadratic form in the coefficients (`training.moments`).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,13 @@ from mesaopt.algorithms.line_search import least_loss
 from mesaopt.algorithms.pairs import scores
 from mesaopt.algorithms.preconditioning import polynomial, power_predictions
 from mesaopt.algorithms.reading import reading_of
-from mesaopt.data.sequences import inputs_targets, training_batch
+from mesaopt.data.sequences import training_batch
 from mesaopt.data.tokens import delayed
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import Theory
-from mesaopt.training.descent import Settings, descend
-
-#: sequences whose attention scores are held at once, so that they stay in the cache
-_CHUNK = 64
+from mesaopt.store.fingerprint import code_fingerprint
+from mesaopt.training.descent import Checkpoints, Settings, descend
+from mesaopt.training.moments import CompiledBatches, batches
 
 #: sequences for the line search of eta, drawn beyond those that the learning sees; few sequences carry most of the curvature, so
 #: that 2048 leave an error of 3 % in eta, and of 10 % in the loss at the last positions
@@ -38,29 +38,29 @@ _LINE_SEARCH = 16384
 _SEARCH = 512
 
 
+#: a file below `Options.home`
+CHECKPOINT = "checkpoint"
+
+
 @dataclass(frozen=True)
-class Moments:
-    """The loss of predictions sum_i c_i d_i as a quadratic form in c: half the squared error summed over channels, mean over
-    sequences and positions, is (square - 2 linear . c + c . quadratic c) / 2. In float64: powers of A are nearly dependent.
+class Options:
+    """How to learn; nothing here may change a result beyond rounding (device, backend) or at all (the rest).
+
+    `checkpoints` is the folder for all algorithms' checkpoints (None: none are kept), `checkpoint_every` in seconds of wall time.
     """
 
-    quadratic: Float[Tensor, "size size"]
-    linear: Float[Tensor, " size"]
-    square: Float[Tensor, ""]
+    checkpoints: Path | None = None
+    checkpoint_every: float = 20.0
+    device: str = "cpu"
+    backend: str = "auto"
 
-    def loss(self, c: Float[Tensor, " size"]) -> Float[Tensor, ""]:
-        return 0.5 * (self.square - 2 * self.linear @ c + c @ self.quadratic @ c)
+    def home(self, theory: Theory, seed: int) -> Path | None:
+        """The folder of one learning."""
+        return None if self.checkpoints is None else self.checkpoints / "theory" / theory.name / f"seed-{seed}"
 
 
-def moments(basis: Callable[[Tensor], Iterable[Tensor]], observations: Float[Tensor, "batch time_plus_1 n_obs"]) -> Moments:
-    """The moments of one batch, `basis(inputs)` being the predictions d_i."""
-    total: Tensor | float = 0.0
-    for chunk in observations.split(_CHUNK):
-        inputs, targets = inputs_targets(chunk)
-        rows = torch.stack([*basis(inputs), targets]).flatten(1).double()
-        total = total + rows @ rows.mT
-    total = torch.as_tensor(total) / (observations.shape[0] * (observations.shape[1] - 1))
-    return Moments(total[:-1, :-1], total[:-1, -1], total[-1, -1])
+#: nothing is kept
+ALONE = Options()
 
 
 class Chebyshev:
@@ -97,17 +97,20 @@ class Descent:
         return torch.cat((w_0, eta, -eta * w_0))
 
 
-def learn(theory: Theory, seed: int, scalars: pd.DataFrame | None = None) -> tuple[pd.DataFrame, list[float]]:
+def learn(
+    theory: Theory, seed: int, scalars: pd.DataFrame | None = None, options: Options = ALONE
+) -> tuple[pd.DataFrame, list[float]]:
     """Learn on fresh batches of the stream "theory" with AdamW; returns the table `parameters` and the loss at every step.
 
     The history is empty where nothing is learned so: least squares; the published form of GD-1, which has w_0 = 0 and only a
     line-searched eta; alpha and beta that are taken from another algorithm's table, `scalars`. 1/lambda is searched last.
+    An interrupted learning with checkpoints goes on from the last one.
     Raises `InputError` when the scalars are not those of this algorithm, `DivergenceError` when the loss is no longer finite.
     """
     if (scalars is not None) != bool(theory.scalars):
         wants = f"takes alpha and beta of {theory.scalars}, whose table must" if theory.scalars else "a table of scalars must not"
         raise InputError(f"{theory.name}: {wants} be given (--scalars)")
-    values, history = _scalars(theory, seed, scalars)
+    values, history = _scalars(theory, seed, scalars, options)
     if theory.search_values:
         values["inverse_lam"] = [_searched(theory, values, seed)]
     elif theory.algorithm == "lsq":
@@ -115,7 +118,9 @@ def learn(theory: Theory, seed: int, scalars: pd.DataFrame | None = None) -> tup
     return _table(values), history
 
 
-def _scalars(theory: Theory, seed: int, taken: pd.DataFrame | None) -> tuple[dict[str, list[float]], list[float]]:
+def _scalars(
+    theory: Theory, seed: int, taken: pd.DataFrame | None, options: Options
+) -> tuple[dict[str, list[float]], list[float]]:
     """Values by parameter, all but 1/lambda, and the loss at every step."""
     if taken is not None:
         table = read_parameters(replace(theory, search_values=0), taken[taken["parameter"] != "inverse_lam"])
@@ -123,7 +128,7 @@ def _scalars(theory: Theory, seed: int, taken: pd.DataFrame | None) -> tuple[dic
     if theory.algorithm == "lsq":
         return {}, []
     problem: Chebyshev | Descent = Chebyshev(theory) if theory.algorithm == "chebyshev" else Descent(theory, seed)
-    history = [] if theory.algorithm == "gd" and theory.form == "published" else _descend(theory, problem, seed)
+    history = [] if theory.algorithm == "gd" and theory.form == "published" else _descend(theory, problem, seed, options)
     return {name: values.tolist() for name, values in problem.parameters.items()}, history
 
 
@@ -139,12 +144,22 @@ def _searched(theory: Theory, values: Mapping[str, Sequence[float]], seed: int) 
     return least_loss(grid, lambda value: from_parameters(theory, _table({**values, "inverse_lam": [value]})), observations)
 
 
-def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int) -> list[float]:
+def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int, options: Options) -> list[float]:
+    reading = problem.reading if isinstance(problem, Chebyshev) else None
+    of_step = batches(theory, seed, problem.basis, reading, options.device, options.backend)
+
     def loss(step: int) -> Float[Tensor, ""]:
         with torch.no_grad():
-            batch = moments(problem.basis, training_batch(theory.task, [seed], theory.batch, "theory", step)[0])
-        return batch.loss(problem.coefficients())
+            if isinstance(of_step, CompiledBatches):
+                return torch.tensor(of_step.loss(step, **problem.parameters), dtype=torch.float64)
+            moments = of_step(step)
+        return moments.loss(problem.coefficients())
 
+    home = options.home(theory, seed)
+    checkpoints = None
+    if home is not None:
+        work = {"spec": theory.to_json(), "code": code_fingerprint("mesaopt.training.learning", theory.modules())}
+        checkpoints = Checkpoints(home / CHECKPOINT, work | {"seed": seed, "backend": of_step.name}, options.checkpoint_every)
     schedule = theory.warmup, theory.horizon, theory.final_lr
     settings = Settings(theory.steps, theory.lr, theory.weight_decay, *schedule)
-    return descend(problem.parameters.values(), loss, settings, f"{theory.name} seed {seed}")
+    return descend(problem.parameters.values(), loss, settings, f"{theory.name} seed {seed}", checkpoints)
