@@ -53,7 +53,7 @@ def main() -> None:
     )
     for name in ALGORITHMS:
         theory = replace(plan.algorithm(name), search_values=0)
-        for way, options in ways.items():  # compiles, and fills caches
+        for options in ways.values():  # compiles, and fills caches
             learn(replace(theory, steps=2), 1, options=options)
         taken = {way: [] for way in ways}
         for _ in range(rounds):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from slurm_cluster import OPTIONS, Night, clone, jobs, running
+from slurm_cluster import GPUS, OPTIONS, Night, clone, jobs, running
 from workflow_folder import ALL, ROOT, planned, snakemake, with_slurm_plugin
 
 from mesaopt.figures.registry import FIGURES
@@ -43,6 +43,39 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
     jobs = planned(folder, "--profile", "slurm", figure)
     assert jobs["train_linear-lsa-d1-weights_1_to_11111"] == 1
     assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 1
+
+
+def with_gres(folder: Path, gres: str) -> None:
+    """In the clone's profile, trainings ask for `gres` in place of a whole GPU, as the comment there says."""
+    profile = folder / "workflow/profiles/slurm/config.yaml"
+    text = profile.read_text().replace("    gpu: 1\n", "")
+    profile.write_text(re.sub(r"    # gres: \S+ .*\n", f"    gres: {gres}\n", text))
+    assert yaml.safe_load(profile.read_text())["set-resources"]["train"]["gres"] == gres
+
+
+@with_slurm_plugin
+@pytest.mark.parametrize("gres", ["gpu:1g.10gb:1", "mps:25", "shard:1"])
+def test_a_part_of_a_gpu_is_asked_for_by_a_pack_too(tmp_path: Path, gres: str) -> None:
+    folder = clone(tmp_path / "clone")
+    with_gres(folder, gres)
+    output = snakemake(folder, "-n", "--profile", "slurm", "results/paper/figures/fig13.pdf")
+    block = output.partition("rule train_linear-lsa-d1-weights_1_to_11111:")[2].partition("\n\n")[0]
+    assert f"gres={gres}" in block and "gpu=" not in block
+
+
+@on_slurm
+def test_a_training_runs_on_the_gpu_that_gres_names(cluster: None, tmp_path: Path) -> None:
+    remote = clone(tmp_path / "remote")
+    with_gres(remote, "gpu:test:1")
+    Night(remote, "results/smoke/tables/fig13.parquet", SMOKE).end()
+    (training,) = jobs(remote, "rule_train")
+    assert training["Comment"].startswith("rule_train_linear-lsa-d1-weights_1_to_11")
+    assert training["TresPerNode"] == "gres:gpu:test:1" and "TresPerJob" not in training
+
+
+def most_at_once(jobs: list[dict[str, str]]) -> int:
+    """The largest number of jobs that ran in the same second."""
+    return max(sum(job["StartTime"] <= other["StartTime"] < job["EndTime"] for job in jobs) for other in jobs)
 
 
 def test_what_the_profile_says_of_rules_is_about_rules() -> None:
@@ -92,6 +125,7 @@ def test_every_figure_on_slurm(cluster: None, smoke_all: Path, tmp_path: Path) -
     trainings = jobs(remote, "rule_train")
     assert trainings
     assert all(job["TresPerJob"] == "gres:gpu:1" for job in trainings)
+    assert most_at_once(trainings) == GPUS, "a pack on each GPU, and no two on one"
     others = [job for job in jobs(remote) if job not in trainings]
     assert others
     assert not any("TresPerJob" in job for job in others)

@@ -104,7 +104,8 @@ known_as = workflow.modifier.modify_rulename
 def pack_size():
     if config["pack"] != "auto":
         return config["pack"]
-    gpu_jobs = config["device"] != "cpu" and ("gpu" in ASKED.get(known_as("train"), {}) or shutil.which("nvidia-smi"))
+    asked = ASKED.get(known_as("train"), {})
+    gpu_jobs = config["device"] != "cpu" and ("gpu" in asked or "gres" in asked or shutil.which("nvidia-smi"))
     return len(plan(SCALE).seeds) if gpu_jobs else 1
 
 
