@@ -33,6 +33,7 @@ COMMANDS = {
     "sweep-table": "--sweep {} --results a --seeds 1 11 --out b --provenance c",
     "environment": "--out a",
     "record": "--results a --recorded b",
+    "release": "--recorded a --out b",
     "judge": "--tables a --scale paper --out b",
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
     "spread": "--tables a --figures fig2 fig3 --out b",

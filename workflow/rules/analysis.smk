@@ -36,6 +36,12 @@ def values_of(one, wildcards):
     return values | ({} if changed == "{}" else {"settings": changed})
 
 
+def on_device(one):
+    """Where an analysis computes: no value of its own, since its results stay the same up to rounding."""
+    can = any(option.name == "device" for option in one.arguments)
+    return {"device": config["analysis_device"]} if can and config["analysis_device"] != "cpu" else {}
+
+
 def command(entries):
     """The command line of several analyses in one process, as a parameter (a rule's `shell` cannot depend on a loop)."""
 
@@ -44,7 +50,7 @@ def command(entries):
             {file.option: at[file.name] for file in of if file.name in at.keys()}
             for at, of in ((input, one.reads), (output, one.writes))
         )
-        return values_of(one, wildcards) | read | written
+        return values_of(one, wildcards) | on_device(one) | read | written
 
     return lambda wildcards, input, output: " then ".join(one.command(given(one, wildcards, input, output)) for one in entries)
 

@@ -17,6 +17,7 @@ rule learn:
     conda:
         ENVIRONMENT
     resources:
+        device=config["analysis_device"],
         backend=config["backend"],
         checkpoint_every=config["checkpoint_every"],
     params:
@@ -27,7 +28,7 @@ rule learn:
         code=lambda wildcards: stage_code("learn", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
         "python -P -m mesaopt learn --spec {params.spec:q} --seed {params.seed} --out {output.parameters}{params.taken}"
-        " --checkpoints {params.checkpoints} --backend {resources.backend} --checkpoint-every {resources.checkpoint_every}"
+        " --checkpoints {params.checkpoints} --device {resources.device} --backend {resources.backend} --checkpoint-every {resources.checkpoint_every}"
         " > {log} 2>&1"
 
 
@@ -45,6 +46,8 @@ rule evaluate_algorithm:
         scale=ANALYSED,
     conda:
         ENVIRONMENT
+    resources:
+        device=config["analysis_device"],
     params:
         spec=lambda wildcards: plan(wildcards.scale).algorithm(wildcards.algorithm).to_json(),
         name=lambda wildcards: plan(wildcards.scale).looks[wildcards.algorithm].label,
@@ -52,4 +55,4 @@ rule evaluate_algorithm:
         code=lambda wildcards: stage_code("evaluate-theory", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
         "python -P -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
-        " --name {params.name:q} --settings {params.settings:q} --out {output.loss} > {log} 2>&1"
+        " --name {params.name:q} --settings {params.settings:q} --device {resources.device} --out {output.loss} > {log} 2>&1"

@@ -36,7 +36,7 @@ def mean_weights(model: Transformer, observations: Observations, chunk: int = 64
         with torch.no_grad():
             _, stream = first.activations(tokens, inner=("attention_weights",))
         total = total + stream["layer_1.attention_weights"][0].double().sum(0)
-    return total / len(observations)
+    return (total / len(observations)).cpu()
 
 
 def attention_table(weights: Float[Tensor, "heads time time"]) -> pd.DataFrame:

@@ -44,4 +44,5 @@ def feature_table(
 
 def _sample(observations: Observations, features: Function) -> Sample:
     values = features(inputs_targets(observations.double())[0], False)
-    return Sample(observations, {"features": Target(values, torch.ones(values.shape[:2], dtype=torch.bool))})
+    everything = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+    return Sample(observations, {"features": Target(values, everything)})

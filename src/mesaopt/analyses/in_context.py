@@ -41,7 +41,7 @@ def in_context_loss(
     chunk: int = 2,
 ) -> Float[Tensor, "layer"]:
     """L_{T-1}(Phi) / (T - 2), mean over sequences, of the Phi read out after each layer (0 = the input) by `readouts`."""
-    total = torch.zeros(len(readouts), dtype=torch.float64)
+    total = torch.zeros(len(readouts), dtype=torch.float64, device=readouts.device)
     for part in observations.split(chunk):
         inputs = inputs_targets(part)[0]
         with torch.no_grad():
@@ -50,7 +50,7 @@ def in_context_loss(
         errors = last.double() @ readouts - inputs[:, 1:-1].double().flatten(0, 1)
         total += errors.square().sum(dim=(1, 2))
     pairs = len(observations) * (observations.shape[1] - 3)
-    return total / (2 * pairs)
+    return (total / (2 * pairs)).cpu()
 
 
 def in_context_table(

@@ -87,7 +87,7 @@ def score(streams: Streams, sample: Sample, probes: Probes) -> pd.DataFrame:
     """Columns layer, t, target, mse and r2 (mean over channels of 1 - SS_res / SS_tot) of probes on a sample's `activations`."""
     maps = torch.cat([probes[name] for name in sample.targets], dim=-1)
     kept = torch.cat([target.kept[..., None].expand_as(target.values) for target in sample.targets.values()], dim=-1)
-    squares = torch.zeros(*maps.shape[:2], maps.shape[-1], dtype=torch.float64)
+    squares = torch.zeros(*maps.shape[:2], maps.shape[-1], dtype=torch.float64, device=maps.device)
     for part, stream in streams:
         errors = (stream.double() @ maps) * kept[part].transpose(0, 1) - _side_by_side(sample, part)
         squares += errors.square_().sum(-2)
@@ -105,4 +105,5 @@ def _rows(name: str, squares: Float[Tensor, "layer time channel"], target: Targe
     r2 = torch.where(total > 0, 1 - squares / torch.where(total > 0, total, 1.0), 0.0).mean(-1)
     layer, t = (axis.ravel() for axis in np.indices(r2.shape))
     mse = squares.sum(-1) / (2 * count)
-    return pd.DataFrame({"layer": layer, "t": t + 1, "mse": mse.numpy().ravel(), "r2": r2.numpy().ravel()}).assign(target=name)
+    values = {"mse": mse.cpu().numpy().ravel(), "r2": r2.cpu().numpy().ravel()}
+    return pd.DataFrame({"layer": layer, "t": t + 1, **values}).assign(target=name)

@@ -38,7 +38,7 @@ def make_targets(
 ) -> dict[str, Target]:
     """All targets by name, in float64; `preconditioner` supplies what is read, the parameters and 1/lambda."""
     inputs, following = inputs_targets(observations.double())
-    everything = torch.ones(inputs.shape[:2], dtype=torch.bool)
+    everything = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
     bound = generator_of(task).bound  # sequences that reach it are no longer linear
     linear = everything if bound is None else (following < bound).all(-1)
     read = preconditioner.reading.inputs(inputs).split(chunk)

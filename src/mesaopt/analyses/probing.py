@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -67,11 +68,13 @@ class Probing:
     def _on_shared_batches(self, trained: Trained, size: int, settings: Settings) -> Iterator[pd.DataFrame]:
         """In-sample errors on each test batch of `size` sequences."""
         for number, batch in shared_batches(trained.run.task, size, settings.test_batches, settings.test_batch):
-            sample = self.sample(batch).only(self.controlled)
+            sample = self.sample(batch.to(trained.device)).only(self.controlled)
             yield self._in_sample(trained.model, sample).assign(model="trained", batch=number)
 
 
-def read_splits(task: Task, sequences: str | os.PathLike[str], in_sample: int) -> dict[str, Observations]:
-    """The sequences of all splits, `in_sample` of the evaluation ones; raises `InputError` unless they fit the task."""
-    found = {split: read_observations(sequences, split, task.n_obs) for split in SPLITS}
+def read_splits(
+    task: Task, sequences: str | os.PathLike[str], in_sample: int, device: torch.device | str = "cpu"
+) -> dict[str, Observations]:
+    """The sequences of all splits, `in_sample` of the evaluation ones, on `device`; raises `InputError` unless they fit."""
+    found = {split: read_observations(sequences, split, task.n_obs).to(device) for split in SPLITS}
     return found | {"evaluation": found["evaluation"][:in_sample]}

@@ -32,13 +32,13 @@ def sensitivities(model: Transformer, observations: Observations) -> Float[Tenso
         return stream["layer_1"][0, :, -1].sum(0)
 
     derivatives = jacrev(last_output, chunk_size=CHANNELS)
-    total = torch.zeros(inputs.shape[1], dtype=torch.float64)
+    total = torch.zeros(inputs.shape[1], dtype=torch.float64, device=inputs.device)
     for part in inputs.split(SEQUENCES):
         with torch.no_grad():  # of the parameters no derivatives are made
             norms = torch.linalg.vector_norm(derivatives(part), dim=-1)
         total += norms.double().mean(0).sum(0)
     gc.collect(0)  # transforms leave cycles that hold what they computed
-    return total / len(inputs)
+    return (total / len(inputs)).cpu()
 
 
 def sensitivity_table(values: Float[Tensor, "time"], tokens: int) -> pd.DataFrame:

@@ -37,7 +37,8 @@ def token_table(
 def _elements(observations: Observations, first: int, position: int) -> Sample:
     """The elements after the `first` ones, up to that at `position`: a target each, in the place of positions."""
     values = observations[:, first:position].double()
-    return Sample(observations, {"token": Target(values, torch.ones(values.shape[:2], dtype=torch.bool))})
+    everything = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+    return Sample(observations, {"token": Target(values, everything)})
 
 
 def _at(model: Transformer, observations: Observations, position: int, settings: Tokens) -> Iterator[tuple[slice, torch.Tensor]]:

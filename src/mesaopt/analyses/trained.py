@@ -3,8 +3,11 @@
 import os
 from dataclasses import dataclass, replace
 
+import torch
+
 from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.models.weights import load_model
+from mesaopt.process.device import choose_device
 from mesaopt.spec.run import Run, read_run
 
 
@@ -17,14 +20,22 @@ class Trained:
     model: Transformer
 
     @classmethod
-    def read(cls, weights: str | os.PathLike[str]) -> "Trained":
-        """From its file; its spec.json lies beside it. Raises `InputError` when one of them is missing or does not fit."""
+    def read(cls, weights: str | os.PathLike[str], device: str = "cpu") -> "Trained":
+        """From its file, to `device`; its spec.json lies beside it.
+
+        Raises `InputError` when a file is missing or does not fit, or there is no such device.
+        """
         run, seed = read_run(weights)
-        return cls(run, seed, load_model(run, weights))
+        return cls(run, seed, load_model(run, weights).to(choose_device(device)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its sequences belong."""
+        return next(self.model.parameters()).device
 
     def untrained(self) -> Transformer:
         """The model from the same initialisation."""
-        return initialise(self.run.model, self.run.task.n_obs, [self.seed])
+        return initialise(self.run.model, self.run.task.n_obs, [self.seed]).to(self.device)
 
 
 def first_layers(model: Transformer, count: int) -> Transformer:

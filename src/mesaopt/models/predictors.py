@@ -22,11 +22,11 @@ def loss_by_position(
 ) -> Float[Tensor, "time"]:
     """Mean loss at each t = 1..T in float64; `chunk` sequences at a time, so memory does not grow with their number."""
     batch, elements, _ = observations.shape
-    total = torch.zeros(elements - 1, dtype=torch.float64)
+    total = torch.zeros(elements - 1, dtype=torch.float64, device=observations.device)
     for part in observations.split(chunk):
         inputs, targets = inputs_targets(part)
         total += (predictor(inputs) - targets).double().square().sum(dim=(0, 2))
-    return total / (2 * batch)
+    return (total / (2 * batch)).cpu()
 
 
 def model_predictor(model: Transformer) -> Predictor:

@@ -131,6 +131,10 @@ def choice(name: str, *choices: str) -> Option:
     return Option(name, told={"choices": list(choices), "default": choices[0]})
 
 
+#: where to compute; results are the same up to rounding
+DEVICE = choice("device", "cpu", "auto", "cuda")
+
+
 def folder(name: str, dest: str = "", **told: Any) -> Option:
     return Option(name, dest, told={"type": Path, "metavar": "FOLDER"} | (told or {"required": True}))
 

@@ -93,6 +93,13 @@ KEYS = {
         {"anyOf": [_NULL, _SWEEP]},
     ),
     "device": _choice("auto", "where trainings run", auto="a GPU if there is one", cpu="", cuda=""),
+    "analysis_device": _choice(
+        "cpu",
+        "where hand-written algorithms are learned and trained models evaluated, probed and differentiated",
+        cpu="seconds to minutes each, a process per core",
+        auto="a GPU if there is one",
+        cuda="",
+    ),
     "backend": _choice(
         "auto",
         "what computes a training step, and whether compiled code draws the batches of a GPU",

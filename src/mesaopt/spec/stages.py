@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.arguments import File, Option, choice, folder, seconds, spec, text, whole
+from mesaopt.spec.arguments import DEVICE, File, Option, choice, folder, seconds, spec, text, whole
 from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPSHOTS, SPEC, THEORY, WEIGHTS, run_table
 from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
@@ -77,7 +77,7 @@ STAGES = (
             whole("seed"),
             folder("checkpoints", type=Path, metavar="FOLDER", help="without one, none are kept"),
             seconds("checkpoint-every", 20.0),
-            choice("device", "cpu", "auto", "cuda"),
+            DEVICE,
             choice("backend", "auto", "torch", "native", "cuda"),
         ),
         writes=(
@@ -97,7 +97,7 @@ STAGES = (
         "Loss by position of a trained model; its spec.json lies beside the weights.",
         of="run",
         reads=(WEIGHTS, SEQUENCES),
-        arguments=(text("name", meaning="name of the series, such as LSA-6"),),
+        arguments=(text("name", meaning="name of the series, such as LSA-6"), DEVICE),
         writes=(
             run_table("loss", option="out").holding(
                 "half the squared error of the prediction of s_{t+1}, summed over channels, mean over sequences"
@@ -138,6 +138,7 @@ STAGES = (
         of="run",
         # weights of another run, whose products are compressed
         reads=(File("extracted"), SNAPSHOTS),
+        arguments=(DEVICE,),
         writes=(
             run_table("interpolation", option="out").holding(
                 "loss of products of which every block is (mean of its diagonal) I, or of their mean with the trained ones"
@@ -159,6 +160,7 @@ STAGES = (
         arguments=(
             spec("theory", THEORY_SPEC),
             CONTROLS,
+            DEVICE,
         ),
         writes=(
             run_table("probes").holding(
@@ -185,7 +187,7 @@ STAGES = (
         "What of the next element the preconditioned input alone would tell a linear probe.",
         of="run",
         reads=(SEQUENCES, PARAMETERS),
-        arguments=(spec("theory", THEORY_SPEC),),
+        arguments=(spec("theory", THEORY_SPEC), DEVICE),
         writes=(
             run_table("control_probe", option="out").holding(
                 "least squares without intercept from the preconditioned input (S S^T + I/lambda)^-1 s_t to s_{t+1}"
@@ -207,6 +209,7 @@ STAGES = (
         arguments=(
             spec("spec", THEORY_SPEC, "theory"),
             text("name", meaning="name of the series, such as GD-1"),
+            DEVICE,
         ),
         writes=(
             File("loss", f"{THEORY}/loss/seed-{{seed}}.parquet", "loss", option="out").holding(

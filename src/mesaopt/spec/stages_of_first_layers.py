@@ -1,6 +1,6 @@
 """The stages that ask what the first layers of a Transformer on raw tokens do (paper, section on creating the mesa-dataset)."""
 
-from mesaopt.spec.arguments import flag
+from mesaopt.spec.arguments import DEVICE, flag
 from mesaopt.spec.files import SEQUENCES, SNAPSHOTS, WEIGHTS, run_table
 from mesaopt.spec.stage import Stage
 
@@ -12,7 +12,7 @@ OF_FIRST_LAYERS = (
         "Which past elements can be decoded after the first layer at the last position.",
         of="run",
         reads=(WEIGHTS, SEQUENCES),
-        arguments=(CONTROLS,),
+        arguments=(CONTROLS, DEVICE),
         writes=(
             run_table("token_probes", option="out").holding(
                 "least squares without intercept from the residual stream after a layer at position t to s_{t'}, t' <= t; squared"
@@ -32,7 +32,7 @@ OF_FIRST_LAYERS = (
         "How well the features that a nonlinear task evolves by can be decoded after every layer.",
         of="run",
         reads=(WEIGHTS, SEQUENCES),
-        arguments=(CONTROLS,),
+        arguments=(CONTROLS, DEVICE),
         writes=(
             run_table("feature_probes", option="out").holding(
                 "least squares without intercept from the residual stream after a layer to MLP(s_t), not normalised; squared"
@@ -52,7 +52,7 @@ OF_FIRST_LAYERS = (
         "Attention weights of the first layer of softmax attention, mean over sequences.",
         of="run",
         reads=(WEIGHTS, SEQUENCES),
-        arguments=(CONTROLS,),
+        arguments=(CONTROLS, DEVICE),
         writes=(
             run_table("attention", option="out").holding(
                 "softmax_{t'}(k_{t'}^T q_t / sqrt(d_head)) of every head of the first layer, mean over sequences"
@@ -75,6 +75,7 @@ OF_FIRST_LAYERS = (
         "How the first layer's last output depends on every element of the sequence, along the training.",
         of="run",
         reads=(SNAPSHOTS, SEQUENCES),
+        arguments=(DEVICE,),
         writes=(
             run_table("sensitivity", option="out").holding(
                 "|d f_{T,l} / d s_{t'}| of channel l of the first layer's output, mean over channels and sequences"

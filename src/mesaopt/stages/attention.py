@@ -15,21 +15,27 @@ File = str | os.PathLike[str]
 
 
 def attention_stage(
-    weights: File, sequences: File, out: File, lags: File, controls: bool = False, settings: Attention = Attention()
+    weights: File,
+    sequences: File,
+    out: File,
+    lags: File,
+    controls: bool = False,
+    settings: Attention = Attention(),
+    device: str = "cpu",
 ) -> None:
     """Write tables `attention` and `attention_lags`, on the `probe_score` split of `sequences`.
 
     Raises `InputError` when files are missing or do not fit, and for models that do not begin with softmax attention.
     """
-    trained = Trained.read(weights)
+    trained = Trained.read(weights, device)
     check_softmax(trained.run.model)
     task = trained.run.task
-    own = read_observations(sequences, "probe_score", task.n_obs)[: settings.sequences]
+    own = read_observations(sequences, "probe_score", task.n_obs)[: settings.sequences].to(trained.device)
     maps = {("trained", OWN): mean_weights(trained.model, own)}
     if controls:
         maps["untrained", OWN] = mean_weights(trained.untrained(), own)
         shared = shared_batches(task, len(own), settings.test_batches, settings.test_batch)
-        maps |= {("trained", number): mean_weights(trained.model, batch) for number, batch in shared}
+        maps |= {("trained", number): mean_weights(trained.model, batch.to(trained.device)) for number, batch in shared}
     for table, made, path in (("attention", attention_table, out), ("attention_lags", lag_table, lags)):
         frames = [made(one).assign(model=model, batch=batch) for (model, batch), one in maps.items()]
         write_table(pd.concat(frames, ignore_index=True), table, path)

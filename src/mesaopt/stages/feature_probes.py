@@ -12,10 +12,10 @@ File = str | os.PathLike[str]
 
 
 def feature_probes_stage(
-    weights: File, sequences: File, out: File, controls: bool = False, settings: Samples = Samples()
+    weights: File, sequences: File, out: File, controls: bool = False, settings: Samples = Samples(), device: str = "cpu"
 ) -> None:
     """Write table `feature_probes`; raises `InputError` when files are missing or do not fit, or the task has no features."""
-    trained = Trained.read(weights)
+    trained = Trained.read(weights, device)
     features_of(trained.run)
-    splits = read_splits(trained.run.task, sequences, settings.in_sample)
+    splits = read_splits(trained.run.task, sequences, settings.in_sample, trained.device)
     write_table(feature_table(trained, splits, controls, settings), "feature_probes", out)

@@ -1,6 +1,7 @@
 """Compressed and averaged weights along a second training: is the average as good as the trained model at every step?"""
 
 import os
+from collections.abc import Mapping
 
 import pandas as pd
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from mesaopt.data.test_sets import fixed_test_batches
 from mesaopt.models.predictors import loss_by_position
 from mesaopt.models.products import ProductModel, average
 from mesaopt.models.weights import load_weights
+from mesaopt.process.device import choose_device
 from mesaopt.spec.run import read_run
 from mesaopt.store.tables import write_table
 
@@ -23,19 +25,24 @@ def batch_losses(model: ProductModel, batches: Float[Tensor, "batches batch time
     return [sum(losses) / len(losses), *losses]
 
 
-def interpolate_run(extracted: File, snapshots: File, out: File) -> None:
+def _moved(weights: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    return {name: values.to(device) for name, values in weights.items()}
+
+
+def interpolate_run(extracted: File, snapshots: File, out: File, device: str = "cpu") -> None:
     """Write table `interpolation`: test loss at every snapshot of the second training for `trained` products, `compressed` ones
     of the first training (the same at every step), and their `interpolation` half way; over all test batches and on each.
 
     Each file has its spec.json beside it. Raises `InputError` when files are missing or the models differ in shape.
     """
     (first, _), (second, seed) = read_run(extracted), read_run(snapshots)
-    compressed = ProductModel.from_weights(load_weights(extracted), first.model, first.task.n_obs).compress()
-    batches = fixed_test_batches(second, [seed])[:, 0]
+    where = choose_device(device)
+    compressed = ProductModel.from_weights(_moved(load_weights(extracted), where), first.model, first.task.n_obs).compress()
+    batches = fixed_test_batches(second, [seed], where)[:, 0]
     of_compressed = batch_losses(compressed, batches)
     rows: list[tuple[str, int, int, float]] = []
     for step, weights in read_snapshots(snapshots).items():
-        trained = ProductModel.from_weights(weights, second.model, second.task.n_obs)
+        trained = ProductModel.from_weights(_moved(weights, where), second.model, second.task.n_obs)
         losses = {
             "trained": batch_losses(trained, batches),
             "interpolation": batch_losses(average(compressed, trained), batches),

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from mesaopt.process.checkpoint import exclusive
+from mesaopt.process.device import choose_device
 from mesaopt.spec.algorithm import Theory
-from mesaopt.stages.train import choose_device
 from mesaopt.store.tables import read_table, write_table
 from mesaopt.training.learning import CHECKPOINT, Options, learn
 

@@ -43,10 +43,11 @@ def probe_stage(
     settings: Probe,
     probes: File,
     in_context: File | None,
+    device: str = "cpu",
 ) -> None:
     """Write table `probes` of a trained model and, if there is a path for it, table `in_context`; see `probe_run`."""
     preconditioner = read_preconditioner(theory, parameters)
-    table, measured = probe_run(weights, sequences, preconditioner, controls, in_context is not None, settings)
+    table, measured = probe_run(weights, sequences, preconditioner, controls, in_context is not None, settings, device)
     write_table(table, "probes", probes)
     if in_context is not None and measured is not None:
         write_table(measured, "in_context", in_context)
@@ -59,16 +60,17 @@ def probe_run(
     controls: bool = False,
     in_context: bool = False,
     settings: Probe = Probe(),
+    device: str = "cpu",
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Table `probes` of a trained model, and table `in_context` if asked for; its spec.json lies beside the weights.
 
     `controls` adds targets of other sequences, the untrained model, and the shared test batches. Raises `InputError` when files
     are missing or do not fit.
     """
-    trained = Trained.read(weights)
+    trained = Trained.read(weights, device)
     if in_context:
         check_measurable(trained.run.model.tokens, trained.run.task.context_length)
-    splits = read_splits(trained.run.task, sequences, settings.in_sample)
+    splits = read_splits(trained.run.task, sequences, settings.in_sample, trained.device)
     probing = Probing(
         lambda observations: Sample(observations, make_targets(trained.run.task, observations, preconditioner)),
         activations,

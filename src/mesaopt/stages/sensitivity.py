@@ -12,6 +12,7 @@ from mesaopt.analyses.snapshots import read_snapshots
 from mesaopt.data.files import read_observations
 from mesaopt.data.test_sets import OWN, shared_batches
 from mesaopt.models.transformer import Transformer
+from mesaopt.process.device import choose_device
 from mesaopt.spec.analysis import Sensitivity
 from mesaopt.spec.run import Run, read_run
 from mesaopt.store.tables import write_table
@@ -19,7 +20,9 @@ from mesaopt.store.tables import write_table
 File = str | os.PathLike[str]
 
 
-def sensitivity_stage(snapshots: File, sequences: File, out: File, settings: Sensitivity = Sensitivity()) -> None:
+def sensitivity_stage(
+    snapshots: File, sequences: File, out: File, settings: Sensitivity = Sensitivity(), device: str = "cpu"
+) -> None:
     """Write table `sensitivity`, on the first `evaluation` sequences and on batches that all seeds share.
 
     The spec.json of the training lies beside its snapshots. Raises `InputError` when files are missing or do not fit.
@@ -28,6 +31,7 @@ def sensitivity_stage(snapshots: File, sequences: File, out: File, settings: Sen
     settings.check(run)
     own = read_observations(sequences, "evaluation", run.task.n_obs)[: settings.sequences]
     batches = {OWN: own, **dict(shared_batches(run.task, len(own), settings.test_batches, settings.sequences))}
+    batches = {number: batch.to(choose_device(device)) for number, batch in batches.items()}
     frames = _along(
         run, {step: one for step, one in read_snapshots(snapshots).items() if step <= settings.until}, batches, settings
     )
@@ -38,7 +42,7 @@ def _along(
     run: Run, snapshots: Mapping[int, Mapping[str, Tensor]], batches: Mapping[int, Observations], settings: Sensitivity
 ) -> Iterator[pd.DataFrame]:
     """The rows of every step and batch."""
-    model = Transformer(run.model, run.task.n_obs)
+    model = Transformer(run.model, run.task.n_obs).to(next(iter(batches.values())).device)
     for step, weights in snapshots.items():
         model.load_seeds([weights])
         for number, observations in batches.items():

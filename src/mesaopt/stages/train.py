@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mesaopt.errors import InputError
+from mesaopt.process.device import choose_device
 from mesaopt.process.garbage import search_rarely
 from mesaopt.process.stopping import StopRequest
 from mesaopt.process.threads import one_thread
@@ -65,19 +66,6 @@ def seed_folders(weights: Sequence[Path]) -> dict[int, Path]:
             raise InputError(f"--weights {path}: seed {number} is given twice")
         folders[int(number)] = path.parent
     return folders
-
-
-def choose_device(name: str) -> str:
-    """`cpu` or `cuda`; `auto` takes a GPU where there is one. Raises `InputError` when a GPU is asked for in vain."""
-    if name == "cpu" or (name == "auto" and not Path("/dev/nvidiactl").exists()):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if name == "cuda":
-        raise InputError("--device cuda: no GPU that this PyTorch can use; take cpu or auto")
-    return "cpu"
 
 
 def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any]) -> None:
