@@ -26,7 +26,13 @@ from mesaopt.training.extended import train  # noqa: E402
 from mesaopt.training.loop import Options  # noqa: E402
 
 SEEDS = (1, 11, 111, 1111, 11111)
-TESTS = ("backends/test_cuda.py", "backends/test_cuda_build.py", "training/test_extended.py", "training/test_captured.py")
+TESTS = (
+    "backends/test_cuda.py",
+    "backends/test_cuda_build.py",
+    "training/test_extended.py",
+    "training/test_captured.py",
+    "stages/test_device.py",
+)
 #: backend and generator of the trainings that are compared
 WAYS = {"PyTorch": ("torch", "pcg64"), "kernel": ("cuda", "pcg64"), "kernel, own batches": ("cuda", "philox")}
 #: steps and learning rate, as in the paper; warm-up and cosine are left out

@@ -6,8 +6,9 @@ Expected seconds come from config/rates.yaml; measured ones from the provenance 
 
 import argparse
 import json
-import re
 from pathlib import Path
+
+from speed_table import replace_table
 
 from mesaopt.spec.cost import REST, Rates, duration, step_flops, training_flops
 from mesaopt.spec.plan import Plan, resolve
@@ -15,7 +16,6 @@ from mesaopt.spec.run import Run
 from mesaopt.workflow_settings import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = "<!-- hour: written by `python benchmarks/hour.py docs/speed.md` -->", "<!-- end of hour -->"
 
 
 def trained_runs(plan: Plan) -> list[Run]:
@@ -68,10 +68,7 @@ def main() -> None:
     if given.page is None:
         print(text)
         return
-    begin, end = MARKS
-    page = given.page.read_text()
-    new = re.sub(f"(?s){re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", page)
-    given.page.write_text(new)
+    given.page.write_text(replace_table(given.page.read_text(), text, "hour"))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import torch
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import gpu_busy  # noqa: E402
 import growth  # noqa: E402
+import hour  # noqa: E402
 from models import NAMES, make_run, operations  # noqa: E402
 from naive_training import NaiveModel, naive_loss  # noqa: E402
 from speed_figure import draw  # noqa: E402
@@ -26,7 +28,10 @@ from workflow_folder import copy_workflow, planned  # noqa: E402
 from mesaopt.backends.choose import TorchBackend  # noqa: E402
 from mesaopt.data.sequences import generate, training_batch  # noqa: E402
 from mesaopt.models.transformer import Transformer, initialise  # noqa: E402
+from mesaopt.spec.cost import Rates  # noqa: E402
+from mesaopt.spec.plan import resolve  # noqa: E402
 from mesaopt.training.loop import tokens_targets  # noqa: E402
+from mesaopt.workflow_settings import read_settings  # noqa: E402
 
 JAX = BENCHMARKS.parent / "build/jax-venv/bin/python"
 #: what the provenance of every measurement says
@@ -201,3 +206,32 @@ def test_the_peak_is_compiled_and_measured() -> None:
     job = [sys.executable, BENCHMARKS / "peak.py", "--job", "{}"]
     done = subprocess.run(job, input="go\n", capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ready\n") and float(re.findall(r"[\d.eE+-]{3,}", done.stdout)[-1]) > 0
+
+
+def test_the_hour_has_a_row_for_every_training(tmp_path: Path) -> None:
+    """With what those took that were made on a GPU: each pack once."""
+    settings = read_settings(hour.ROOT, {"scale": "paper"})
+    plan = resolve(settings.experiments, settings.scales, settings.config, "paper")
+    for seed in plan.seeds:
+        facts = {"device": "A card", "pack": [seed] if seed == plan.seeds[0] else list(plan.seeds[1:]), "seconds": 4.4}
+        folder = tmp_path / f"runs/linear/lsa-d6/seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "provenance.json").write_text(json.dumps(facts))
+    text = hour.table(plan, Rates.read(hour.ROOT), "H100", tmp_path)
+    rows = dict(re.findall(r"^\| `(.+?)` \|.*\| (\S+) \|$", text, flags=re.MULTILINE))
+    assert rows.keys() == {run.name for run in hour.trained_runs(plan)} and len(rows) > 50
+    assert rows.pop("linear/lsa-d6") == "9" and set(rows.values()) == {"-"}
+
+
+def test_how_busy_a_gpu_is(tmp_path: Path) -> None:
+    """With a stand-in for the program that is asked."""
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\nfor u in 0 0 50 100 0 50 0 0; do echo $u; done\nexec sleep 9\n")
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, gpu_busy.__file__, "sh", "-c", "sleep 0.5; exit 3"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert done.stdout.endswith("the GPU was busy for 25% of them, 50% between its first and its last work\n"), done.stdout
+    assert gpu_busy.shares([0.0, 0.0]) == (0, 0)
