@@ -3,23 +3,31 @@
 import pandas as pd
 
 from mesaopt.algorithms.gradient_descent import GradientDescent
+from mesaopt.algorithms.kernel_regression import KernelRegression
 from mesaopt.algorithms.least_squares import LeastSquares
 from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.algorithms.reading import reading_of
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import Theory
 
-Algorithm = GradientDescent | Preconditioned | LeastSquares
+Algorithm = GradientDescent | Preconditioned | LeastSquares | KernelRegression
 
 
 def parameter_counts(theory: Theory) -> dict[str, int]:
     """How many values of each parameter the table of this algorithm holds; 1/lambda where it is a result."""
-    searched = {"inverse_lam": 1} if theory.search_values else {}
+    searched = {searched_parameter(theory): 1} if theory.search_values else {}
     if theory.algorithm == "gd":
         return {"eta": 1, "w_0": 1}
     if theory.algorithm == "lsq":
         return {"inverse_lam": 1}
+    if theory.algorithm == "kernel":
+        return searched
     return {"alpha": theory.n_steps, "beta": theory.n_steps} | searched
+
+
+def searched_parameter(theory: Theory) -> str:
+    """What `search_values` are values of."""
+    return "inverse_temperature" if theory.algorithm == "kernel" else "inverse_lam"
 
 
 def read_parameters(theory: Theory, frame: pd.DataFrame) -> dict[str, tuple[float, ...]]:
@@ -40,6 +48,8 @@ def from_parameters(theory: Theory, frame: pd.DataFrame) -> Algorithm:
     table = read_parameters(theory, frame)
     if theory.algorithm == "gd":
         return GradientDescent(table["eta"][0], table["w_0"][0])
+    if theory.algorithm == "kernel":
+        return KernelRegression(table["inverse_temperature"][0])
     (inverse_lam,) = table.get("inverse_lam", (theory.used_inverse_lam,))
     if theory.algorithm == "lsq":
         return LeastSquares(inverse_lam, theory.lag, reading_of(theory))

@@ -59,10 +59,17 @@ def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFr
             "value": frame[source.value].astype("float64") if source.value else np.nan,
         }
     )
+    if source.at is not None:
+        values = _one_point(values, source.at, source.per)
     key = ["series", "x", "y"] if source.value else ["series", "x"]
     if values.duplicated(key).any():
         raise InputError(f"{path}: several values of {source.value or source.y} at the same {source.x} for {source.series}")
     return values.sort_values(key, kind="stable")
+
+
+def _one_point(values: pd.DataFrame, x: float, per: int) -> pd.DataFrame:
+    """The mean of the y of every series, over `per`."""
+    return values.iloc[:1].assign(x=x, y=values["y"].mean() / per)
 
 
 def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:

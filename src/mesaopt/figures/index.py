@@ -6,7 +6,7 @@ project's own.
 
 from collections.abc import Callable
 
-from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, linear_layers, overview
+from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, linear_layers, overview, regression
 from mesaopt.figures.parts import Figure
 
 INDEX: dict[str, Callable[[], Figure]] = {
@@ -25,6 +25,7 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig15": complete.attention_of_hybrid,
     "fig16": complete.sensitivity_linear,
     "fig17": complete.tokens_by_model,
+    "fig20": regression.by_noise,
     "fig21": complete.tokens_by_width,
     "fig22": complete.sensitivity_partial,
     "fig23": complete.sensitivity_nonlinear,

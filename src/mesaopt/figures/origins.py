@@ -36,6 +36,10 @@ _ALGORITHM_EQUATIONS = {
         "sum_{t'<t} s_{t'+1} s_{t'}^T x_K, x_K: K Chebyshev steps towards (S S^T + I/lambda)^-1 s_t (paper, Proposition 2)",
         "mesaopt.algorithms.preconditioning:Preconditioned",
     ),
+    "kernel": Equation(
+        "sum_{t'<t} s_{t'+1} softmax_{t'}(beta s_{t'}^T s_t): softmax kernel regression (paper, appendix on kernel regression)",
+        "mesaopt.algorithms.kernel_regression:KernelRegression",
+    ),
     "lsq": Equation(
         "(sum_{t'<t} s_{t'+1} s_{t'}^T) (S S^T + I/lambda)^-1 s_t: the least-squares solution, exactly",
         "mesaopt.algorithms.least_squares:LeastSquares",
@@ -87,4 +91,6 @@ def rows_in_words(source: Source, series: str | None = None) -> str:
     wanted = dict(source.select) | (source.columns(series) or {} if series else {})
     parts = [f"{column} {', '.join(value) if isinstance(value, tuple) else value}" for column, value in wanted.items()]
     drawn = f"x: {source.x}, y: {source.y}" + (f", value: {source.value}" if source.value else "")
+    if source.at is not None:
+        drawn = f"x: {source.at:g}, y: mean of {source.y}" + (f" over {source.per}" if source.per > 1 else "")
     return f"{'; '.join(parts) or 'all'} ({drawn})"

@@ -27,7 +27,8 @@ class Source:
     names a column, `x` and `y` are its coordinates. Rows are those where every column of `select` has the given value, one of
     several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
     `family` is that of the lines of a series that is not the run itself, `line` the line of one that shares its run's colour;
-    `look` is there once labels are known (`with_looks`).
+    `look` is there once labels are known (`with_looks`). Where a number is given for `at`, the mean of the rows, over `per`, is
+    one point there.
     """
 
     run: str
@@ -42,6 +43,8 @@ class Source:
     family: str = ""
     line: str = ""
     look: Look | None = None
+    at: float | None = None
+    per: int = 1
 
     @property
     def path(self) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from mesaopt.spec.json import Spec, require, require_name
 from mesaopt.spec.run import Task
 
-ALGORITHMS = ("gd", "chebyshev", "lsq")
+ALGORITHMS = ("gd", "chebyshev", "lsq", "kernel")
+#: those that are not learned by gradient descent
+SEARCHED = ("lsq", "kernel")
 FORMS = ("textbook", "published")
 INPUTS = ("observations", "concatenated", "features")
 
@@ -14,10 +16,11 @@ INPUTS = ("observations", "concatenated", "features")
 class Theory(Spec):
     """Learning of a hand-written algorithm's parameters on the task's own next-token loss (PAPER section 5).
 
-    `algorithm` is `gd` (eta line-searched, then eta and w_0 learned together), `chebyshev` (`n_steps` pairs alpha, beta) or `lsq`
-    (nothing to learn). `form` and `lag` choose the textbook scheme or the published variant (PAPER 9.12 and 9.15), `input` what
-    it reads. `scalars` names another algorithm whose alpha and beta are taken (PAPER 5, 9.22). 1/lambda is `inverse_lam` while
-    alpha and beta are learned; then the best of `search_values`, or `fixed_inverse_lam`, or the same.
+    `algorithm` is `gd` (eta line-searched, then eta and w_0 learned together), `chebyshev` (`n_steps` pairs alpha, beta), `lsq`
+    (nothing to learn) or `kernel` (softmax kernel regression, whose beta is searched). `form` and `lag` choose the textbook
+    scheme or the published variant (PAPER 9.12 and 9.15), `input` what it reads. `scalars` names another algorithm whose alpha
+    and beta are taken (PAPER 5, 9.22). 1/lambda is `inverse_lam` while alpha and beta are learned; then the best of
+    `search_values`, or `fixed_inverse_lam`, or the same; a search is on `search_sequences`.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Theory(Spec):
     search_values: int = 0
     search_low: float = 0.001
     search_high: float = 10.0
+    search_sequences: int = 512
 
     def modules(self) -> tuple[str, ...]:
         """Modules that no import names: that of the task."""
@@ -49,7 +53,7 @@ class Theory(Spec):
     @property
     def descends(self) -> bool:
         """Whether parameters are learned by gradient descent of their own."""
-        return self.algorithm != "lsq" and not self.scalars
+        return self.algorithm not in SEARCHED and not self.scalars
 
     @property
     def used_inverse_lam(self) -> float:
@@ -68,12 +72,15 @@ class Theory(Spec):
         chebyshev = self.algorithm == "chebyshev"
         require((self.n_steps >= 1) == chebyshev, f"{self.name}: n_steps is for chebyshev, at least 1")
         require(chebyshev or not self.scalars, f"{self.name}: scalars are for chebyshev")
-        require(self.algorithm != "lsq" or not (self.steps or self.lr), f"{self.name}: lsq learns nothing: no steps, no lr")
+        learns = self.algorithm not in SEARCHED
+        require(learns or not (self.steps or self.lr), f"{self.name}: {self.algorithm} learns nothing: no steps, no lr")
         self._check_input()
         self._check_inverse_lam()
 
     def _check_input(self) -> None:
-        require(self.algorithm != "gd" or self.input == "observations", f"{self.name}: gd reads observations, not {self.input}")
+        plain = self.algorithm in ("gd", "kernel")
+        require(not plain or self.input == "observations", f"{self.name}: {self.algorithm} reads observations, not {self.input}")
+        require(self.algorithm != "kernel" or self.lag == 0, f"{self.name}: kernel uses all pairs: no lag")
         time = self.task.context_length
         if self.input == "concatenated":
             require(1 <= self.k <= time, f"{self.name}: k must lie in 1..{time}, the context, not be {self.k}")
@@ -86,6 +93,10 @@ class Theory(Spec):
         require(self.algorithm != "gd" or not given, f"{self.name}: gd has no 1/lambda")
         require(self.algorithm != "lsq" or self.fixed_inverse_lam is None, f"{self.name}: lsq has one 1/lambda, inverse_lam")
         require(self.fixed_inverse_lam is None or self.fixed_inverse_lam > 0, f"{self.name}: fixed_inverse_lam must be positive")
+        if self.algorithm == "kernel":
+            alone = self.search_values >= 1 and self.fixed_inverse_lam is None
+            require(alone, f"{self.name}: kernel has no 1/lambda; its beta is searched, of at least 1 of search_values")
+        require(self.search_sequences >= 1, f"{self.name}: search_sequences must be at least 1, not {self.search_sequences}")
         require(self.search_values >= 0, f"{self.name}: search_values must not be negative, not {self.search_values}")
         low, high = self.search_low, self.search_high
         require(0 < low < high, f"{self.name}: search_low {low} must be positive and below search_high {high}")

@@ -93,7 +93,8 @@ THEORY = {
     "task": Meaning("name of a task", "", _TASKS),
     "algorithm": Meaning(
         "`gd`: the learning rate eta by line search, then eta and the initial weights w_0 together; `chebyshev`: `n_steps` steps"
-        " of preconditioning, then one of gradient descent; `lsq`: exact least squares",
+        " of preconditioning, then one of gradient descent; `lsq`: exact least squares; `kernel`: softmax kernel"
+        " regression, whose beta is searched",
         "",
         f"{_CONSTRUCTION}; {_PRECONDITIONING}",
     ),
@@ -123,13 +124,14 @@ THEORY = {
     "scalars": Meaning("another algorithm, whose alpha and beta are taken instead of learned", "", _OBSERVED),
     "fixed_inverse_lam": Meaning("1/lambda of the predictions, if not `inverse_lam`", "", _OBSERVED),
     "search_values": Meaning(
-        "1/lambda of the predictions is the best of so many values, evenly spaced in their logarithm, on 512 sequences of its"
-        " own; 0: no search",
+        "1/lambda of the predictions is the best of so many values, evenly spaced in their logarithm, as is beta of `kernel`;"
+        " 0: no search",
         "values",
         _OBSERVED,
     ),
     "search_low": Meaning("the least of these values", "", _OBSERVED),
     "search_high": Meaning("the largest of these values", "", _OBSERVED),
+    "search_sequences": Meaning("sequences that a search is on, which nothing else sees", "sequences", _OBSERVED),
 }
 
 _BATCHES = {

@@ -37,6 +37,8 @@ class Plan:
     learning_seed: int
     tasks: dict[str, Task]
     sequences: dict[str, int]
+    #: counts by pattern over names of tasks, where they are others
+    sequences_of: dict[str, dict[str, int]]
     runs: dict[str, Run]
     theory: dict[str, Theory]
     interpolations: dict[str, str]
@@ -46,6 +48,11 @@ class Plan:
     analyses: dict[str, Analyses]
     #: how figures call and draw every run and hand-written algorithm
     looks: dict[str, Look]
+
+    def sequences_for(self, task: str) -> dict[str, int]:
+        """Sequences per seed and split of a task; later patterns win."""
+        changes = [counts for pattern, counts in self.sequences_of.items() if fnmatchcase(task, pattern)]
+        return {**self.sequences, **{split: n for counts in changes for split, n in counts.items()}}
 
     def run(self, name: str) -> Run:
         return _pick(self.runs, name, "run")
@@ -102,6 +109,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         learning_seed=_seeds(scales[scale]["seeds"])[0],
         tasks=tasks,
         sequences={**experiments["sequences"], **scales[scale].get("sequences", {})},
+        sequences_of=_sequences_of([("experiments.yaml", experiments), *layers[:1]], list(tasks)),
         runs=runs,
         theory=_with_scalars(theory),
         interpolations=_interpolations(experiments["interpolations"], runs),
@@ -240,6 +248,16 @@ def _of_sweep(sweep: Sweep | None) -> list[tuple[str, Mapping[str, Any]]]:
     others = [run for run in (sweep.points if sweep else ()) if not run.startswith(f"{task}/")]
     probe = {run: {"preconditioner": f"{task}/{Probe().preconditioner}"} for run in others}
     return [("sweep", {"analyses": {"probe": probe}})] if probe else []
+
+
+def _sequences_of(layers: Sequence[tuple[str, Mapping[str, Any]]], tasks: list[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for source, layer in layers:
+        for pattern, counts in (layer.get("sequences_of") or {}).items():
+            if not any(fnmatchcase(task, pattern) for task in tasks):
+                raise InputError(f"{source}: sequences_of: {unknown(pattern, 'task', tasks)}")
+            found[pattern] = {**found.pop(pattern, {}), **counts}
+    return found
 
 
 def _analyses(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Analyses]:

@@ -31,7 +31,8 @@ TABLES: dict[str, dict[str, str]] = {
     # next-token loss by position: half the squared error summed over channels, mean over sequences; batch 0: the evaluation
     # sequences of the seed, 1 to 5: test batches that all seeds share
     "loss": {"predictor": "string", "batch": "int32", "t": "int32", "mse": "float64"},
-    # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k); inverse_lam where searched
+    # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k); inverse_lam where searched;
+    # inverse_temperature of kernel regression
     "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
     # products of one head: QK = W_K^T W_Q (row: key channel, col: query channel), OV = W_O W_V (row: output, col: input channel)
     "weights": {"layer": "int32", "head": "int32", "product": "string", "row": "int32", "col": "int32", "value": "float32"},

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mesaopt.algorithms.gradient_descent import line_search_eta
-from mesaopt.algorithms.learned import from_parameters, read_parameters
+from mesaopt.algorithms.learned import from_parameters, read_parameters, searched_parameter
 from mesaopt.algorithms.line_search import least_loss
 from mesaopt.algorithms.pairs import scores
 from mesaopt.algorithms.preconditioning import polynomial, power_predictions
@@ -33,10 +33,6 @@ from mesaopt.training.moments import CompiledBatches, batches
 #: sequences for the line search of eta, drawn beyond those that the learning sees; few sequences carry most of the curvature, so
 #: that 2048 leave an error of 3 % in eta, and of 10 % in the loss at the last positions
 _LINE_SEARCH = 16384
-
-#: sequences for the line search of 1/lambda, as published
-_SEARCH = 512
-
 
 #: a file below `Options.home`
 CHECKPOINT = "checkpoint"
@@ -103,7 +99,8 @@ def learn(
     """Learn on fresh batches of the stream "theory" with AdamW; returns the table `parameters` and the loss at every step.
 
     The history is empty where nothing is learned so: least squares; the published form of GD-1, which has w_0 = 0 and only a
-    line-searched eta; alpha and beta that are taken from another algorithm's table, `scalars`. 1/lambda is searched last.
+    line-searched eta; alpha and beta that are taken from another algorithm's table, `scalars`. What is searched comes
+    last.
     An interrupted learning with checkpoints goes on from the last one.
     Raises `InputError` when the scalars are not those of this algorithm, `DivergenceError` when the loss is no longer finite.
     """
@@ -112,7 +109,7 @@ def learn(
         raise InputError(f"{theory.name}: {wants} be given (--scalars)")
     values, history = _scalars(theory, seed, scalars, options)
     if theory.search_values:
-        values["inverse_lam"] = [_searched(theory, values, seed)]
+        values[searched_parameter(theory)] = [_searched(theory, values, seed)]
     elif theory.algorithm == "lsq":
         values["inverse_lam"] = [theory.inverse_lam]
     return _table(values), history
@@ -125,7 +122,7 @@ def _scalars(
     if taken is not None:
         table = read_parameters(replace(theory, search_values=0), taken[taken["parameter"] != "inverse_lam"])
         return {name: list(values) for name, values in table.items()}, []
-    if theory.algorithm == "lsq":
+    if not theory.descends:
         return {}, []
     problem: Chebyshev | Descent = Chebyshev(theory) if theory.algorithm == "chebyshev" else Descent(theory, seed)
     history = [] if theory.algorithm == "gd" and theory.form == "published" else _descend(theory, problem, seed, options)
@@ -138,10 +135,13 @@ def _table(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
 
 
 def _searched(theory: Theory, values: Mapping[str, Sequence[float]], seed: int) -> float:
-    """1/lambda of least loss, of `search_values` evenly spaced in their logarithm, on sequences that nothing else sees."""
+    """1/lambda, or the kernel's beta, of least loss, of `search_values` evenly spaced in their logarithm, on sequences that
+    nothing else sees.
+    """
     grid = np.geomspace(theory.search_low, theory.search_high, theory.search_values).tolist()
-    observations = training_batch(theory.task, [seed], _SEARCH, "theory_search", 0)[0]
-    return least_loss(grid, lambda value: from_parameters(theory, _table({**values, "inverse_lam": [value]})), observations)
+    observations = training_batch(theory.task, [seed], theory.search_sequences, "theory_search", 0)[0]
+    name = searched_parameter(theory)
+    return least_loss(grid, lambda value: from_parameters(theory, _table({**values, name: [value]})), observations)
 
 
 def _descend(theory: Theory, problem: Chebyshev | Descent, seed: int, options: Options) -> list[float]:

@@ -1,0 +1,27 @@
+"""Regression in context without a trained model: what a layer of softmax attention could compute, and least squares."""
+
+from mesaopt.figures.parts import Axes, Figure, Panel, Source
+
+SIZES = (4, 6, 10, 20, 40, 60)
+#: standard deviations of the noise of a step; the paper calls them variances
+NOISES = (0.1, 0.25, 0.5)
+OWN = (("batch", 0),)
+
+
+def _point(algorithm: str, size: int, noise: float, series: str = "{label}", select: tuple[tuple[str, int], ...] = OWN) -> Source:
+    """The mean loss over positions and channels, at the size of the state."""
+    name = f"unclipped-n{size}-noise{str(noise).replace('.', 'p')}/{algorithm}"
+    return Source(name, "loss", series, "t", "mse", select=select, algorithm=True, at=float(size), per=size)
+
+
+def _by_size(letter: str, noise: float) -> Panel:
+    sources = tuple(_point(algorithm, size, noise) for algorithm in ("lsq", "kernel") for size in SIZES)
+    axes = Axes("dimensions of the state $n_s$", r"loss per channel, mean over $t$")
+    name = f"noise_{str(noise).replace('.', 'p')}"
+    return Panel(name, "sweep", f"Noise: std {noise:g}, variance {noise**2:.3g}", sources, axes, letter=letter)
+
+
+def by_noise() -> Figure:
+    """Figure 20: least squares and softmax kernel regression over the size of the state, at three levels of noise."""
+    panels = tuple(_by_size(letter, noise) for letter, noise in zip("ABC", NOISES, strict=True))
+    return Figure("Least squares and softmax kernel regression", panels, (tuple(panel.name for panel in panels),), 0.36)
