@@ -69,6 +69,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "search_values": 0,
         "search_low": 0.001,
         "search_high": 10.0,
+        "search_sequences": 512,
     },
     Evaluate: BATCHES,
     Samples: {"in_sample": 256, **BATCHES},

@@ -82,7 +82,7 @@ CALLS = {
     "spread": (None, f"--tables {ROOT}/results/recorded/tables --figures v2/fig4 --out o.parquet"),
 }
 #: not called here: `train` is in test_dependence.py; the others make no result, or words and pictures of one
-ELSEWHERE = {"train", "where", "record", "orphans", "environment", "compare"}
+ELSEWHERE = {"train", "where", "record", "release", "orphans", "environment", "compare"}
 ELSEWHERE |= {
     "sweep-table",
     "draw-sweep",
