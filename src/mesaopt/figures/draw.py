@@ -136,8 +136,9 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
     if any(panel.seeds == "all" and panel.sources for panel in drawn):
         parts.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
         parts += ["lines: mean, bands: one standard deviation over seeds"] * (options.band and len(seeds) > 1)
-    if seeds and any(panel.kind == "matrix" for panel in drawn):
-        parts.append(f"weights: seed {seeds[0]}")
+    for kind, what in (("matrix", "weights"), ("map", "attention")):
+        if seeds and any(panel.kind == kind for panel in drawn):
+            parts.append(f"{what}: seed {seeds[0]}")
     if any(panel.split for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
