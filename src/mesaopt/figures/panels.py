@@ -204,7 +204,8 @@ def x_limits(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
     """The published range, where every curve reaches it, or else that of the values."""
     reach = rows.groupby("series")["x"].max().min()
     published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
-    return published or (rows["x"].min(), rows["x"].max())
+    lowest, highest = published or (rows["x"].min(), rows["x"].max())
+    return float(lowest), float(highest)
 
 
 class Powers(LogFormatterSciNotation):

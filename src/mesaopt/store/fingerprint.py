@@ -20,9 +20,9 @@ WITHOUT_NUMBERS = ("errors", "process", "spec", "store")
 def code_fingerprint(module: str, named: Iterable[str] = (), sources: Path = SOURCES) -> str:
     """SHA-256 (hex) of what `modules_behind` it would do.
 
-    Comments, docstrings, layout and messages (of errors that are raised, and what is printed) do not count; C++ files and parts of
-    a page that a module names in a string ("kernel.cpp", "page.js", beside it) do. Raises `ModuleNotFoundError` when there is no
-    such module.
+    Comments, docstrings, layout and messages (of errors that are raised, and what is printed) do not count; C++ files and parts
+    of a page that a module names in a string ("kernel.cpp", "page.js", beside it) do. Raises `ModuleNotFoundError` when there is
+    no such module.
     """
     digest = hashlib.sha256()
     for name in sorted(modules_behind(module, named, sources)):
