@@ -41,10 +41,15 @@ def _label(panel: Panel, series: str) -> str:
 
 
 def _lines(rows: pd.DataFrame, part: str, positions: Positions) -> Iterator[dict[str, Any]]:
-    for (seed, place), line in rows.groupby(["seed", "part"], sort=False, dropna=False):
-        line = line.sort_values("x", kind="stable")
-        named = {"part": f"{part} {place:g}"} if part else {}
-        yield {"seed": int(seed), **named, "x": positions.place(line["x"].to_numpy()), "y": typed(line["y"].to_numpy())}
+    for _, found in rows.groupby(["seed", "part"], sort=False, dropna=False):
+        line = found.sort_values("x", kind="stable")
+        named = {"part": f"{part} {line['part'].iloc[0]:g}"} if part else {}
+        yield {
+            "seed": int(line["seed"].iloc[0]),
+            **named,
+            "x": positions.place(line["x"].to_numpy()),
+            "y": typed(line["y"].to_numpy()),
+        }
 
 
 def look(line: Mapping[str, Any]) -> dict[str, str]:

@@ -91,13 +91,12 @@ def _points(name: str, panel: Panel, published: list[PublishedCurve]) -> Iterato
     """The published curves of a panel, and those of a panel of another figure that shows the same values."""
     for curve in published:
         other = find_panel(curve.figure, curve.panel, curve.source)
-        if panel.kind == "table" or (curve.figure, curve.panel) != (name, panel.name) and _values(other) != _values(panel):
+        if panel.kind == "table" or ((curve.figure, curve.panel) != (name, panel.name) and _values(other) != _values(panel)):
             continue
-        values = curve.values if curve.reach is None else curve.values.loc[curve.reach[0] : curve.reach[1]]
         flat = bool(curve.values.index.isna().any())
-        found = curve.values if flat else values
-        positions = [] if flat else found.index.to_numpy(dtype="float64")
-        yield {"series": curve.series, "source": curve.source, "flat": flat, "x": typed(positions), "y": typed(found.to_numpy())}
+        values = curve.values if flat or curve.reach is None else curve.values.loc[curve.reach[0] : curve.reach[1]]
+        x = values.index.to_numpy(dtype="float64")[: 0 if flat else None]
+        yield {"series": curve.series, "source": curve.source, "flat": flat, "x": typed(x), "y": typed(values.to_numpy())}
 
 
 def _values(panel: Panel) -> list[tuple[Any, ...]]:

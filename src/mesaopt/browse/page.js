@@ -109,12 +109,19 @@ function showFigure(figure) {
   main.append(
     make("header", {}, make("h2", {}, `${figure.heading}. `, make("span", {class: "title"}, figure.title)), countsOf(claims)),
     make("div", {class: "switches"}, seedSwitches(figure.seeds, redraw), viewSwitches(views)),
-    make("div", {class: `panels${drawn.some(panel => panel.series) ? "" : " small"}`}, ...drawn.map(panel => panelCard(figure, panel))),
+    ...grids(figure, drawn),
   );
   if (rest.length) main.append(restOf(figure, rest));
   main.append(make("h3", {}, claims.length ? "Claims on this figure" : "No claim is about this figure"));
   if (claims.length) main.append(claimTable(claims));
   main.append(runsOf(figure));
+}
+
+// panels of curves in one grid, pictures in another with narrower places, in the order of the figure
+function grids(figure, panels) {
+  const kinds = [...new Set(panels.map(panel => Boolean(panel.matrices)))];
+  return kinds.map(pictures => make("div", {class: pictures ? "panels pictures" : "panels"},
+    ...panels.filter(panel => Boolean(panel.matrices) === pictures).map(panel => panelCard(figure, panel))));
 }
 
 function panelCard(figure, panel) {
@@ -124,8 +131,8 @@ function panelCard(figure, panel) {
   const plot = make("div", {class: panel.matrices ? "plot picture" : "plot", "data-panel": panel.name});
   const entry = card(plot, element => {
     const picked = controls.filter(control => on.has(control.name)), now = {...shown, series: chosen.series.get(key) || panel.series?.[0].name};
-    panel.matrices ? drawPlot(element, pictureTraces(panel, now), pictureLayout(panel), key)
-      : drawPlot(element, curveTraces(panel, picked, now), curveLayout(panel, picked, now), key);
+    const traces = panel.matrices ? pictureTraces(panel, now) : curveTraces(panel, picked, now);
+    drawPlot(element, traces, panel.matrices ? pictureLayout(panel) : curveLayout(panel, picked, now, traces), key);
   });
   const head = make("h3", {}, ...panel.letter ? [make("b", {class: "letter"}, panel.letter)] : [], make("span", {html: panel.title}));
   if (panel.of === null && panel.part && panel.series.length > 1) head.append(seriesChoice(panel, key, entry));
@@ -166,7 +173,7 @@ function claimTable(claims, withFigure = false) {
       ...withFigure ? [make("td", {}, place)] : [],
       make("td", {class: "sentence"}, make("span", {title: claim.source}, claim.sentence), ...note), make("td", {}, claim.ours),
       make("td", {}, claim.bound), make("td", {}, claim.paper), make("td", {}, claim.seeds ? String(claim.seeds) : ""),
-      make("td", {class: `verdict ${verdictClass(claim.verdict)}`}, both));
+      make("td", {class: `verdict ${verdictClass(claim.verdict)}`, title: `corrected for the number of claims: ${claim.verdict_family}`}, both));
   });
   const names = [...withFigure ? ["figure"] : [], "claim", "ours (95 %)", "holds where", "paper", "seeds", "verdict"];
   return make("table", {class: "claims"}, make("thead", {}, make("tr", {}, ...names.map(name => make("th", {}, name)))), make("tbody", {}, ...rows));
@@ -218,7 +225,7 @@ function showRuns(filter = "") {
     const key = which.key === "test_loss" ? {x: "x", y: "test_loss"} : {x: "train_x", y: "train_loss"};
     const traces = found.flatMap(run => linesOf({name: run.run, label: run.run, group: run.run + run.text, colour: colourOf(runs.indexOf(run)), dash: "solid", lines: run.curves}, xs, shown, key));
     const axes = {x: "training step", y: which.key.replace("_", " "), log: true};
-    drawPlot(element, traces, {...curveLayout({axes, of: ""}, [], shown), showlegend: found.length <= 24}, "trainings");
+    drawPlot(element, traces, {...curveLayout({axes}, [], shown, traces), showlegend: found.filter(run => run.curves.length).length <= 24}, "trainings");
   });
   function fill() {
     const terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);

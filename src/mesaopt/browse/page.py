@@ -67,17 +67,25 @@ def _record(path: Path) -> dict[str, Any]:
 
 def to_html(content: Mapping[str, Any]) -> str:
     """One file: style, plotly, data and scripts stand in it."""
-    from plotly.offline import get_plotlyjs
-
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {
         "style": _beside(LOOK),
         "scale": content["scale"],
         "data": data,
-        "plotly": get_plotlyjs(),
+        "plotly": plotly(),
         "script": "\n".join(map(_beside, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _beside(FRAME))
+
+
+def plotly() -> str:
+    """Its script. Raises `InputError` where the package is not installed, as in an environment that is older than the page."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise InputError("plotly is not installed here: `make .venv/runtime`, or pip install -r requirements.txt") from None
+    script: str = get_plotlyjs()
+    return script
 
 
 def _beside(name: str) -> str:

@@ -19,8 +19,8 @@ SAMPLES = 17
 
 def picture(panel: Panel, rows: pd.DataFrame) -> dict[str, Any]:
     """The matrix of every seed in `rows` (those of the panel in a `figure` table), range of colours, labels and slots."""
-    filled = {int(seed): with_the_future(of) if panel.kind == "map" else of for seed, of in rows.groupby("seed")}
-    matrices = {seed: square(panel, of) for seed, of in filled.items()}
+    of_seed = {int(seed): rows[rows["seed"] == seed] for seed in rows["seed"].unique()}
+    matrices = {seed: square(panel, with_the_future(of) if panel.kind == "map" else of) for seed, of in of_seed.items()}
     return {
         "matrices": [{"seed": seed, "z": typed(matrix)} for seed, matrix in matrices.items()],
         "first": float(rows["x"].min()),

@@ -51,14 +51,15 @@ function linesOf(series, xs, shown, key = {x: "x", y: "y"}, floor = -Infinity) {
       meta: {series: series.name, seed: line.seed, part: line.part}, opacity: alone ? 1 : 0.4,
       line: alone ? style : {...style, width: 0.8}, hovertemplate: `${series.label}, ${who}<br>%{x}: %{y:.4g}<extra></extra>`});
   }
-  if (alone) return traces.map(trace => ({...trace, ...series.marks && {mode: "lines+markers", marker: series.marks}}));
+  const marked = series.marks ? {mode: "lines+markers", marker: series.marks} : {mode: "lines"};
+  if (alone) return traces.map(trace => ({...trace, ...marked}));
   const {x, mean, low, high, several} = meanAndBand(lines, xs, key, floor);
   if (several && shown.band) {
     traces.push({...group, x: [...x, ...x.toReversed()], y: [...high, ...low.toReversed()], fill: "toself", mode: "lines",
       line: {width: 0}, fillcolor: transparent(series.colour, 0.16), hoverinfo: "skip", showlegend: false, meta: {series: series.name}});
   }
   const spread = high.map((value, index) => value - mean[index]);
-  traces.push({...group, x, y: mean, customdata: spread, mode: series.marks ? "lines+markers" : "lines", marker: series.marks,
+  traces.push({...group, x, y: mean, customdata: spread, ...marked,
     line: style, name: series.label, meta: {series: series.name, mean: lines.length},
     hovertemplate: `${series.label}, mean of ${lines.length}<br>%{x}: %{y:.4g} ± %{customdata:.2g}<extra></extra>`});
   return traces;
@@ -102,13 +103,21 @@ function union(ranges) {
   return [Math.min(...ranges.map(range => range[0])), Math.max(...ranges.map(range => range[1]))];
 }
 
-function curveLayout(panel, controls, shown) {
+// the largest y of all traces
+function highest(traces) {
+  const values = traces.map(trace => trace.y.bdata ? numbers(trace.y) : trace.y);
+  return values.reduce((top, y) => y.reduce((one, other) => Math.max(one, other), top), 0) || 1;
+}
+
+function curveLayout(panel, controls, shown, traces) {
   const {axes} = panel, log = axes.log || shown.log;
-  const range = log && !axes.log ? undefined : union([panel, ...controls].map(one => one.axes.y_range));
+  const drawn = union([panel, ...controls].map(one => one.axes.y_range)), fromZero = panel.of === "" ? [0, 1.04 * highest(traces)] : undefined;
+  const range = log === axes.log ? drawn || (log ? undefined : fromZero) : undefined;
   const layout = {
     xaxis: {title: {text: axes.x, standoff: 8}, zeroline: false, ...axes.x_range && {range: axes.x_range}},
-    yaxis: {title: {text: axes.y, standoff: 8}, type: log ? "log" : "linear", rangemode: panel.of === null ? "normal" : "tozero", zeroline: false,
-      exponentformat: "power", ...range && {range: log ? range.map(Math.log10) : range}},
+    yaxis: {title: {text: axes.y, standoff: 8}, type: log ? "log" : "linear", zeroline: false,
+      exponentformat: "power", minorloglabels: "complete", ...range && {range: log ? range.map(value => Math.log10(value)) : range},
+      ...log && {tickformat: "~g"}},
   };
   if (axes.ticks) Object.assign(layout.xaxis, {ticktext: axes.ticks[0], tickvals: axes.ticks[1]});
   return layout;
@@ -122,7 +131,7 @@ function pictureTraces(panel, shown) {
     Array.from({length: size[1]}, (_, col) => all.reduce((sum, z) => sum + z[row * size[1] + col], 0) / all.length));
   return [{type: "heatmap", z: kept.length === 1 ? kept[0].z : mean, x0: panel.first, y0: panel.first, colorscale: panel.colours,
     zmin: panel.limits[0], zmax: panel.limits[1], meta: {seeds: kept.map(matrix => matrix.seed)},
-    colorbar: {thickness: 9, len: 0.9, outlinewidth: 0, tickfont: {size: 10}, nticks: 5},
+    colorbar: {thickness: 8, len: 0.72, xpad: 5, ypad: 4, y: 1, yanchor: "top", outlinewidth: 0, tickfont: {size: 10}, nticks: 5},
     hovertemplate: `${panel.axes.y.split(":")[0]} %{y}, ${panel.axes.x.split(":")[0]} %{x}<br>%{z:.4g}<extra></extra>`}];
 }
 
@@ -130,15 +139,17 @@ function pictureLayout(panel) {
   const small = {tickfont: {size: 10}, showgrid: false, zeroline: false, constrain: "domain"}, line = {color: "#888", width: 0.7};
   const title = text => ({text, standoff: 4, font: {size: 11}});
   const layout = {
+    margin: {l: 8, r: 4, t: 22, b: 8},
     xaxis: {...small, title: title(panel.axes.x)},
-    yaxis: {...small, title: title(panel.axes.y), autorange: "reversed", scaleanchor: "x"},
+    yaxis: {...small, title: title(panel.axes.y), autorange: "reversed", scaleanchor: "x", constraintoward: "top"},
   };
   if (panel.slots) {
     const ticks = {ticktext: panel.slots.names, tickvals: panel.slots.at, ticks: ""};
     Object.assign(layout.xaxis, ticks);
     Object.assign(layout.yaxis, {...ticks, tickangle: -90});
+    const edges = [-0.5, panel.slots.at[0] + panel.slots.at.at(-1) + 0.5];
     layout.shapes = panel.slots.ends.flatMap(end => [
-      {type: "line", xref: "paper", x0: 0, x1: 1, y0: end, y1: end, line}, {type: "line", yref: "paper", y0: 0, y1: 1, x0: end, x1: end, line}]);
+      {type: "line", x0: edges[0], x1: edges[1], y0: end, y1: end, line}, {type: "line", y0: edges[0], y1: edges[1], x0: end, x1: end, line}]);
   }
   return layout;
 }
@@ -146,14 +157,17 @@ function pictureLayout(panel) {
 // what all plots have in common
 function common(layout, key) {
   const axis = {gridcolor: "#eee", linecolor: "#999", ticks: "outside", tickcolor: "#999", ticklen: 3, automargin: true};
-  return {...layout, font: FONT, margin: {l: 52, r: 12, t: 8, b: 44}, hovermode: "closest", uirevision: key, paper_bgcolor: "rgba(0,0,0,0)",
+  return {font: FONT, margin: {l: 52, r: 12, t: 8, b: 44}, ...layout, hovermode: "closest", uirevision: key, paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)", hoverlabel: {bgcolor: "#fff", bordercolor: "#bbb", font: {color: "#222"}, align: "left"},
     legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0, font: {size: 11}, tracegroupgap: 0, itemwidth: 30},
+    modebar: {bgcolor: "rgba(255,255,255,0.8)", color: "#b4bac0", activecolor: "#444"},
     xaxis: {...axis, ...layout.xaxis}, yaxis: {...axis, ...layout.yaxis}};
 }
 
 function drawPlot(element, traces, layout, name) {
-  const buttons = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  // named one by one: by default there is one that would send the data to a server
+  const buttons = {displaylogo: false, responsive: true, showSendToCloud: false, plotlyServerURL: "",
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
     toImageButtonOptions: {format: "svg", filename: name.replaceAll("/", "-")}};
   return Plotly.react(element, traces, common(layout, name), buttons);
 }

@@ -6,19 +6,12 @@ from typing import Any
 
 from mesaopt.browse.arrays import Positions, typed
 from mesaopt.errors import InputError
-from mesaopt.spec.files import HISTORY, recorded_place
+from mesaopt.spec.files import history_files
 from mesaopt.spec.run import Run, read_spec
 from mesaopt.store.tables import read_table
 
 #: run and settings (as canonical JSON): a name that stands for other settings elsewhere is another run
 Key = tuple[str, str]
-
-
-def history_files(results: Path) -> list[Path]:
-    """The `history` tables of a scale's folder, or of those that ship with the project, run by run."""
-    places = (HISTORY.place, recorded_place(HISTORY))
-    patterns = [place.format(run="*/*", seed="*") for place in places]
-    return sorted(path for pattern in patterns for path in results.glob(pattern))
 
 
 def trainings(results: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
