@@ -29,7 +29,12 @@ def curves(panel: Panel, rows: pd.DataFrame) -> dict[str, Any]:
     positions = Positions()
     looks = series_lines(panel, rows)
     series = [
-        {"name": name, "label": _label(panel, name), **look(looks[name]), "lines": list(_lines(of, part, positions))}
+        {
+            "name": str(name),
+            "label": _label(panel, str(name)),
+            **look(looks[str(name)]),
+            "lines": list(_lines(of, part, positions)),
+        }
         for name, of in rows.groupby("series", sort=False)
     ]
     axes = panel.axes or _plain_axes(panel, cells)

@@ -5,7 +5,7 @@ const page = JSON.parse(document.getElementById("data").textContent);
 const main = document.querySelector("main");
 const shown = {off: new Set(), mean: true, band: true, seeds: true, published: true, log: false};
 const chosen = {controls: new Map(), series: new Map()};
-let cards = [], watcher = null;
+let cards = [];
 
 // an element with attributes, listeners (on...) and children; text is text
 function make(tag, attributes = {}, ...children) {
@@ -35,51 +35,43 @@ function toggle(text, on, change, attributes = {}) {
 
 // --- plots: each is drawn when it comes into sight, and again when what is shown has changed
 function card(plot, draw) {
-  const entry = {plot, draw, stale: true, seen: false};
+  const entry = {plot, draw, stale: true};
   cards.push(entry);
-  watcher.observe(plot);
   return entry;
 }
 
-function refresh(entry) {
-  if (entry.seen && entry.stale) {
+function inSight(plot) {
+  const {top, bottom, width} = plot.getBoundingClientRect();
+  return width > 0 && top < innerHeight + 300 && bottom > -300;
+}
+
+function drawInSight() {
+  for (const entry of cards.filter(entry => entry.stale && inSight(entry.plot))) {
     entry.stale = false;
     entry.draw(entry.plot);
   }
 }
 
 function redraw(entries = cards) {
-  for (const entry of entries) {
-    entry.stale = true;
-    refresh(entry);
-  }
+  for (const entry of entries) entry.stale = true;
+  drawInSight();
 }
 
 function begin() {
   for (const entry of cards) Plotly.purge(entry.plot);
-  watcher?.disconnect();
   cards = [];
-  watcher = new IntersectionObserver(seen => {
-    for (const one of seen) {
-      const entry = cards.find(entry => entry.plot === one.target);
-      if (entry) {
-        entry.seen = one.isIntersecting;
-        refresh(entry);
-      }
-    }
-  }, {rootMargin: "300px"});
   main.replaceChildren();
   main.scrollTop = 0;
 }
 
 // --- switches
-function seedSwitches(seeds, change) {
+function seedSwitches(seeds) {
   const buttons = seeds.map(seed => make("button", {class: "seed", "data-seed": seed, "aria-pressed": String(!shown.off.has(seed)),
     onclick: () => set(seed, shown.off.has(seed))}, String(seed)));
   const set = (seed, on) => {
     on ? shown.off.delete(seed) : shown.off.add(seed);
     buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(!shown.off.has(seeds[place]))));
-    change();
+    redraw();
   };
   const all = make("button", {class: "all", onclick: () => {
     const on = seeds.some(seed => shown.off.has(seed));
@@ -108,7 +100,7 @@ function showFigure(figure) {
   const drawn = figure.panels.filter(panel => panel.of === ""), rest = figure.panels.filter(panel => panel.of === null);
   main.append(
     make("header", {}, make("h2", {}, `${figure.heading}. `, make("span", {class: "title"}, figure.title)), countsOf(claims)),
-    make("div", {class: "switches"}, seedSwitches(figure.seeds, redraw), viewSwitches(views)),
+    make("div", {class: "switches"}, seedSwitches(figure.seeds), viewSwitches(views)),
     ...grids(figure, drawn),
   );
   if (rest.length) main.append(restOf(figure, rest));
@@ -159,6 +151,7 @@ function restOf(figure, panels) {
   const words = `In the table alone: ${panels.length} more panel${panels.length > 1 ? "s" : ""}, such as ${panels[0].name.replaceAll("_", " ")}`;
   return make("details", {class: "rest", ontoggle: () => {
     if (!holder.childElementCount) holder.append(...panels.map(panel => panelCard(figure, panel)));
+    drawInSight();
   }}, make("summary", {}, words), holder);
 }
 
@@ -242,8 +235,8 @@ function showRuns(filter = "") {
   const without = runs.filter(run => !run.curves.length).length;
   const words = seeds.length ? `Of ${without} runs only the settings are here, not the loss along training (figures that draw it have it).` : "No training's history is here: the loss along training is only in the figures that draw it.";
   main.append(make("header", {}, make("h2", {}, "Training runs")),
-    make("div", {class: "switches"}, search, count, ...seeds.length ? [seedSwitches(seeds, redraw), viewSwitches(["mean", "band", "seeds"]), losses] : []));
-  if (without) main.append(make("p", {class: "note", id: "without"}, words));
+    make("div", {class: "switches"}, search, count, ...seeds.length ? [seedSwitches(seeds), viewSwitches(["mean", "band", "seeds"]), losses] : []));
+  if (without || !seeds.length) main.append(make("p", {class: "note", id: "without"}, words));
   if (seeds.length) main.append(make("section", {class: "card"}, plot));
   main.append(table);
   fill();
@@ -293,10 +286,13 @@ function follow() {
   if (where === "runs") showRuns(rest.join("/"));
   else if (where === "claims") showClaims();
   else showFigure(figure);
+  drawInSight();
   const current = where === "runs" || where === "claims" ? where : figure.name;
   document.querySelectorAll("nav a").forEach(link => link.classList.toggle("here", link.getAttribute("href") === `#${current}`));
 }
 
 list();
 window.addEventListener("hashchange", follow);
+window.addEventListener("resize", drawInSight);
+main.addEventListener("scroll", drawInSight);
 follow();

@@ -6,6 +6,7 @@ const decoded = new WeakMap();
 
 // the numbers of one array of the data, decoded once
 function numbers(array) {
+  if (Array.isArray(array)) return array;
   if (!decoded.has(array)) {
     const bytes = Uint8Array.from(atob(array.bdata), letter => letter.charCodeAt(0));
     decoded.set(array, new Float32Array(bytes.buffer));
@@ -105,7 +106,7 @@ function union(ranges) {
 
 // the largest y of all traces
 function highest(traces) {
-  const values = traces.map(trace => trace.y.bdata ? numbers(trace.y) : trace.y);
+  const values = traces.map(trace => numbers(trace.y));
   return values.reduce((top, y) => y.reduce((one, other) => Math.max(one, other), top), 0) || 1;
 }
 
@@ -160,7 +161,7 @@ function common(layout, key) {
   return {font: FONT, margin: {l: 52, r: 12, t: 8, b: 44}, ...layout, hovermode: "closest", uirevision: key, paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)", hoverlabel: {bgcolor: "#fff", bordercolor: "#bbb", font: {color: "#222"}, align: "left"},
     legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0, font: {size: 11}, tracegroupgap: 0, itemwidth: 30},
-    modebar: {bgcolor: "rgba(255,255,255,0.8)", color: "#b4bac0", activecolor: "#444"},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: "#b4bac0", activecolor: "#444"},
     xaxis: {...axis, ...layout.xaxis}, yaxis: {...axis, ...layout.yaxis}};
 }
 

@@ -161,7 +161,7 @@ OF_FIGURES_AND_FOLDERS = (
         of="tables",
         arguments=(
             CONFIG,
-            folder("results", help="results/SCALE: tables and records of figures, and runs"),
+            folder("results"),
             SCALE,
             folder("published", help="published tables, whose points are shown as well"),
         ),
