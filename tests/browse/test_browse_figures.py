@@ -1,4 +1,4 @@
-"""Figures of the page: every value of the recorded tables is there, with the looks of the drawn figures; controls have a place."""
+"""Figures of the page: every value of the recorded tables is there, looks are those of drawn figures, controls have a place."""
 
 import json
 from functools import cache
