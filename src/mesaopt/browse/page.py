@@ -24,7 +24,7 @@ from mesaopt.spec.files import RECORD, TABLE
 from mesaopt.store.tables import atomic_path, read_table
 
 #: parts of the page, beside this file
-FRAME, LOOK, SCRIPTS = "page.html", "page.css", ("plots.js", "page.js")
+FRAME, LOOK, SCRIPTS = "page.html", "page.css", ("plots.js", "tables.js", "page.js")
 
 
 def browse_stage(project: Path, results: Path, scale: str, out: Path, published: Path | None = None) -> None:

@@ -48,8 +48,8 @@ function linesOf(series, xs, shown, key = {x: "x", y: "y"}, floor = -Infinity) {
   const style = {color: series.colour, dash: series.dash, width: 2};
   for (const line of shown.seeds || alone ? lines : []) {
     const who = `seed ${line.seed}${line.part ? ", " + line.part : ""}`;
-    traces.push({...group, x: xs[line[key.x]], y: line[key.y], mode: "lines", name: series.label, showlegend: alone && line === lines[0],
-      meta: {series: series.name, seed: line.seed, part: line.part}, opacity: alone ? 1 : 0.4,
+    traces.push({...group, x: xs[line[key.x]], y: line[key.y], mode: "lines", name: series.label, opacity: alone ? 1 : 0.4,
+      showlegend: alone && line === lines[0], meta: {series: series.name, seed: line.seed, part: line.part},
       line: alone ? style : {...style, width: 0.8}, hovertemplate: `${series.label}, ${who}<br>%{x}: %{y:.4g}<extra></extra>`});
   }
   const marked = series.marks ? {mode: "lines+markers", marker: series.marks} : {mode: "lines"};
@@ -57,7 +57,8 @@ function linesOf(series, xs, shown, key = {x: "x", y: "y"}, floor = -Infinity) {
   const {x, mean, low, high, several} = meanAndBand(lines, xs, key, floor);
   if (several && shown.band) {
     traces.push({...group, x: [...x, ...x.toReversed()], y: [...high, ...low.toReversed()], fill: "toself", mode: "lines",
-      line: {width: 0}, fillcolor: transparent(series.colour, 0.16), hoverinfo: "skip", showlegend: false, meta: {series: series.name}});
+      fillcolor: transparent(series.colour, 0.16), line: {width: 0}, hoverinfo: "skip", showlegend: false,
+      meta: {series: series.name}});
   }
   const spread = high.map((value, index) => value - mean[index]);
   traces.push({...group, x, y: mean, customdata: spread, ...marked,
@@ -80,7 +81,8 @@ function curveTraces(panel, controls, shown) {
     for (const series of control.series) {
       const named = {...series, ...marks, label: `${series.label} · ${control.what}`, group: `${series.name} ${control.name}`,
         dash: CONTROL_DASHES[place % CONTROL_DASHES.length]};
-      traces.push(...linesOf(named, control.xs, shown, undefined, floor).map(trace => ({...trace, meta: {...trace.meta, control: control.name}})));
+      const lines = linesOf(named, control.xs, shown, undefined, floor);
+      traces.push(...lines.map(trace => ({...trace, meta: {...trace.meta, control: control.name}})));
     }
   });
   return shown.published ? [...traces, ...publishedTraces(panel)] : traces;
@@ -90,7 +92,8 @@ function publishedTraces(panel) {
   return panel.published.map(curve => {
     const series = panel.series.find(one => one.name === curve.series) || {label: curve.series, colour: "#333333"};
     const marker = {color: series.colour, size: 5, line: {color: "#222", width: 0.6}};
-    const common = {name: `${series.label}, published`, legendgroup: "published", showlegend: false, meta: {published: curve.series},
+    const common = {name: `${series.label}, published`, legendgroup: "published", showlegend: false,
+      meta: {published: curve.series},
       hovertemplate: `${series.label}, published<br>%{x}: %{y:.4g}<extra>${curve.source}</extra>`};
     if (!curve.flat) return {...common, x: curve.x, y: curve.y, mode: "markers", marker};
     const ends = panel.axes.x_range, value = numbers(curve.y)[0];
@@ -112,13 +115,14 @@ function highest(traces) {
 
 function curveLayout(panel, controls, shown, traces) {
   const {axes} = panel, log = axes.log || shown.log;
-  const drawn = union([panel, ...controls].map(one => one.axes.y_range)), fromZero = panel.of === "" ? [0, 1.04 * highest(traces)] : undefined;
+  const drawn = union([panel, ...controls].map(one => one.axes.y_range));
+  const fromZero = panel.of === "" ? [0, 1.04 * highest(traces)] : undefined;
   const range = log === axes.log ? drawn || (log ? undefined : fromZero) : undefined;
   const layout = {
     xaxis: {title: {text: axes.x, standoff: 8}, zeroline: false, ...axes.x_range && {range: axes.x_range}},
     yaxis: {title: {text: axes.y, standoff: 8}, type: log ? "log" : "linear", zeroline: false,
-      exponentformat: "power", minorloglabels: "complete", ...range && {range: log ? range.map(value => Math.log10(value)) : range},
-      ...log && {tickformat: "~g"}},
+      exponentformat: "power", minorloglabels: "complete", ...log && {tickformat: "~g"},
+      ...range && {range: log ? range.map(value => Math.log10(value)) : range}},
   };
   if (axes.ticks) Object.assign(layout.xaxis, {ticktext: axes.ticks[0], tickvals: axes.ticks[1]});
   return layout;
@@ -150,7 +154,8 @@ function pictureLayout(panel) {
     Object.assign(layout.yaxis, {...ticks, tickangle: -90});
     const edges = [-0.5, panel.slots.at[0] + panel.slots.at.at(-1) + 0.5];
     layout.shapes = panel.slots.ends.flatMap(end => [
-      {type: "line", x0: edges[0], x1: edges[1], y0: end, y1: end, line}, {type: "line", y0: edges[0], y1: edges[1], x0: end, x1: end, line}]);
+      {type: "line", x0: edges[0], x1: edges[1], y0: end, y1: end, line},
+      {type: "line", y0: edges[0], y1: edges[1], x0: end, x1: end, line}]);
   }
   return layout;
 }
@@ -158,8 +163,9 @@ function pictureLayout(panel) {
 // what all plots have in common
 function common(layout, key) {
   const axis = {gridcolor: "#eee", linecolor: "#999", ticks: "outside", tickcolor: "#999", ticklen: 3, automargin: true};
-  return {font: FONT, margin: {l: 52, r: 12, t: 8, b: 44}, ...layout, hovermode: "closest", uirevision: key, paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)", hoverlabel: {bgcolor: "#fff", bordercolor: "#bbb", font: {color: "#222"}, align: "left"},
+  return {font: FONT, margin: {l: 52, r: 12, t: 8, b: 44}, ...layout, hovermode: "closest", uirevision: key,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    hoverlabel: {bgcolor: "#fff", bordercolor: "#bbb", font: {color: "#222"}, align: "left"},
     legend: {orientation: "h", y: -0.22, yanchor: "top", x: 0, font: {size: 11}, tracegroupgap: 0, itemwidth: 30},
     modebar: {bgcolor: "rgba(0,0,0,0)", color: "#b4bac0", activecolor: "#444"},
     xaxis: {...axis, ...layout.xaxis}, yaxis: {...axis, ...layout.yaxis}};
