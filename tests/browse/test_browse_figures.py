@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from figure_inputs import SEEDS, write_results
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Page
 
@@ -16,6 +17,7 @@ from mesaopt.browse.arrays import read
 from mesaopt.browse.figures import figure_of, heading
 from mesaopt.errors import InputError
 from mesaopt.figures import style
+from mesaopt.figures.collect import collect
 from mesaopt.figures.draw import DRAWERS
 from mesaopt.figures.options import Style
 from mesaopt.figures.registry import FIGURES, figure
@@ -55,6 +57,17 @@ def test_every_value_of_the_table_is_on_the_page(name: str) -> None:
             assert (values == 0).sum() >= len(values) - len(wanted)
             values = np.concatenate([values[values != 0], np.zeros((wanted == 0).sum(), np.float32)])
         np.testing.assert_array_equal(np.sort(values), np.sort(wanted))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_that_can_be_collected_can_be_shown(name: str, tmp_path: Path) -> None:
+    """All of its panels with values, in words that JSON knows."""
+    out, record = tmp_path / "table.parquet", tmp_path / "record.json"
+    collect(name, write_results(tmp_path, only=name), SEEDS, out, record)
+    found = figure_of(name, read_table(out, "figure"), json.loads(record.read_text()))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {panel["name"] for panel in found["panels"]} == {panel.name for panel in figure(name).panels if panel.sources}
+    assert {panel["kind"] for panel in found["panels"] if panel["of"] == ""} <= {*DRAWERS}
 
 
 def test_a_line_is_a_seeds_curve() -> None:

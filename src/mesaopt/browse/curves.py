@@ -77,7 +77,7 @@ def _axes(panel: Panel, axes: Axes, rows: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {"x": to_html(axes.x_label), "y": to_html(axes.y_label), "log": axes.log}
     low, high = x_limits(axes, rows)
     margin = 0.3 if panel.kind == "descent" else 0.0
-    found["x_range"] = [low - margin, high + margin] if high > low else None
+    found["x_range"] = [low - margin, high + margin] if high > low and panel.kind != "sweep" else None
     if axes.log:
         found["y_range"] = _log_range(rows)
     elif highest := top(axes, rows):
