@@ -16,7 +16,7 @@ FLOORS = (
     ("spec", "store"),
     ("process", "data", "figures"),
     ("models", "algorithms", "agreement"),
-    ("backends", "recording"),
+    ("backends", "recording", "browse"),
     ("training",),
     ("analyses",),
     ("stages", "workflow_settings", "settings_pages"),

@@ -50,6 +50,7 @@ OPTIONS = {
     "page-html": ("page out", ""),
     "compare-curves": ("tables published out", "project"),
     "overlay": ("figure table published out", "project style"),
+    "browse": ("results scale out", "project published"),
     "compare": ("first second", "tolerance more"),
     "environment": ("out", "project"),
     "record": ("results recorded", "replace weights-up-to"),

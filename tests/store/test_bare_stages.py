@@ -92,6 +92,7 @@ ELSEWHERE |= {
     "captions",
     "compare-curves",
     "overlay",
+    "browse",
 }
 
 

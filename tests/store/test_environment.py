@@ -52,7 +52,7 @@ def test_torch_is_the_pinned_one() -> None:
 # --- what travels with results
 def test_provenance_has_the_versions_of_all_declared_packages() -> None:
     found = provenance()
-    assert set(found["versions"]) == conda_pins().keys() - pip_pins("requirements-slurm.txt").keys()
+    assert set(found["versions"]) == conda_pins().keys() - pip_pins("requirements-slurm.txt").keys() - {"plotly"}
     assert found["environment"] == fingerprint(versions())
     assert fingerprint(versions()) != fingerprint(versions() | {"numpy": "1.0"})
 
@@ -82,6 +82,10 @@ def test_slurms_plugin_makes_no_other_environment() -> None:
     with_it = versions() | {"snakemake-executor-plugin-slurm": "2.8.0"}
     old = {"versions": with_it, "environment": fingerprint(with_it)}
     assert old["environment"] != environment_of(old) == fingerprint(versions()) == environment_of(provenance())
+
+
+def test_what_shows_results_makes_no_other_environment() -> None:
+    assert "plotly" in conda_pins() and "plotly" not in versions()
 
 
 def test_a_strict_figure_refuses_two_environments(mixed: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -16,15 +17,15 @@ from mesaopt.figures.registry import FIGURES
 from mesaopt.store.environment import fingerprint, versions
 
 TWO = ("figures/fig1.pdf", "figures/fig13.pdf")
-PAGE = "results/smoke/agreement.html"
+PAGE, BROWSE = "results/smoke/agreement.html", "results/smoke/browse.html"
 KINDS = (("figures", "pdf"), ("tables", "parquet"), ("records", "json"))
 
 
 @pytest.fixture(scope="module")
 def report(smoke_figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(smoke_figures, tmp_path_factory.mktemp("report") / "clone", symlinks=True)
-    snakemake(folder, PAGE, "--config", "scale=smoke")
-    snakemake(folder, "--report", "report.html", *TWO, PAGE, "--config", "scale=smoke")
+    snakemake(folder, PAGE, BROWSE, "--config", "scale=smoke")
+    snakemake(folder, "--report", "report.html", *TWO, PAGE, BROWSE, "--config", "scale=smoke")
     return folder / "report.html"
 
 
@@ -49,10 +50,11 @@ def test_every_figure_has_its_caption_table_and_provenance(report: Path) -> None
         assert facts["versions"] == {package: [version] for package, version in versions().items()}
 
 
-def test_the_page_on_agreement_is_there_to_be_read(report: Path) -> None:
-    page = embedded(report, "results")[PAGE]
+@pytest.mark.parametrize(("name", "part"), [(PAGE, "<h1 id="), (BROWSE, '<script type="application/json" id="data">')])
+def test_pages_are_there_to_be_read(report: Path, name: str, part: str) -> None:
+    page = embedded(report, "results")[name]
     assert page["mime_type"] == "text/html", "what the report shows, where it offers other files for download"
-    assert "<h1 id=" in base64.b64decode(page["data_uri"].split("base64,")[1]).decode()
+    assert part in base64.b64decode(page["data_uri"].split("base64,")[1]).decode()
 
 
 def test_the_runtime_of_every_rule_is_in_the_report(report: Path) -> None:
@@ -69,6 +71,16 @@ def test_a_browser_finds_the_figures(report: Path) -> None:
 
 def test_a_browser_shows_the_page_on_agreement(report: Path) -> None:
     assert re.search(r"<(iframe|embed|object)[^>]*data:text/html", page_after(report, "Agreement", "eye"))
+
+
+def test_a_browser_shows_the_page_to_browse(report: Path) -> None:
+    """In an archive, where pages are files: Chromium opens none above 2 MB that stands in another."""
+    snakemake(report.parent, "--report", "report.zip", BROWSE, "--config", "scale=smoke")
+    with ZipFile(report.with_name("report.zip")) as archive:
+        archive.extractall(report.parent / "unpacked")
+    page = report.parent / "unpacked/report/report.html"
+    shown = re.findall(r'<iframe[^>]* src="([^"]+)"', page_after(page, "Results", "eye"))
+    assert len(shown) == 1 and (page.parent / shown[0]).read_bytes() == (report.parent / BROWSE).read_bytes()
 
 
 @pytest.mark.long

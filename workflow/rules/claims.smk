@@ -1,4 +1,4 @@
-# What the rules of the agreement read: tables that claims need, and published curves where there are any.
+# What the rules of the agreement and of the page to browse read: tables, and published curves where there are any.
 
 
 @cache
@@ -51,3 +51,15 @@ def comparison_of_curves(wildcards):
 
 
 PUBLISHED_FILES = sorted(map(str, Path(PUBLISHED).glob("*.csv"))) if PUBLISHED else []
+
+
+def browsed(wildcards):
+    """Tables and records of figures, and histories of trainings, as far as they are there: nothing is made for the page, however
+    old it is. So they are named as no rule's outputs are, from the root.
+    """
+    folder = Path(results_of(wildcards.any_scale))
+    tables = [path for name in FIGURES if (path := folder / files.TABLE.place.format(figure=name)).exists()]
+    if not tables:
+        stop(f"{folder}/tables has no table of a figure to browse yet; make a figure first")
+    records = [path for name in FIGURES if (path := folder / files.RECORD.place.format(figure=name)).exists()]
+    return [os.path.abspath(path) for path in [*tables, *records, *files.history_files(folder)]]

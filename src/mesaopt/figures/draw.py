@@ -76,7 +76,7 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
         width_ratios=list(wanted.width_ratios) or None,
         height_ratios=list(wanted.height_ratios) or None,
     )
-    shared = _shared_ranges(wanted, rows) if wanted.one_scale else {}
+    shared = shared_ranges(wanted, rows) if wanted.one_scale else {}
     for panel in wanted.drawn(options.probe_split):
         panel = dataclasses.replace(panel, largest=shared.get(panel.name))
         _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
@@ -86,7 +86,7 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
     return page
 
 
-def _shared_ranges(wanted: Figure, rows: pd.DataFrame) -> dict[str, float]:
+def shared_ranges(wanted: Figure, rows: pd.DataFrame) -> dict[str, float]:
     """The largest entry of a row of matrices, by the name of each panel in it."""
     pictures = rows[rows["panel"].isin([panel.name for panel in wanted.panels if panel.kind == "matrix"])]
     largest = pictures["value"].abs().groupby(pictures["panel"]).max().to_dict()

@@ -16,7 +16,7 @@ from mesaopt.figures.parts import Panel, Slots
 
 def draw_matrix(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """A weight product: colours symmetric about zero; where channels stand in slots, lines between blocks and slot names."""
-    matrix = _matrix(panel, rows)
+    matrix = square(panel, rows)
     largest = panel.largest or float(np.abs(matrix).max()) or 1.0
     image = canvas.imshow(matrix, cmap=style.MATRIX_COLOURS, vmin=-largest, vmax=largest, aspect="equal")
     if panel.slots is not None:
@@ -28,21 +28,22 @@ def draw_matrix(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
 
 def draw_map(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """Attention weights, 0 to 1: a row per query position, a column per position that it looks at."""
-    matrix = _matrix(panel, _with_the_future(rows))
+    matrix = square(panel, with_the_future(rows))
     edges = (0.5, matrix.shape[1] + 0.5, matrix.shape[0] + 0.5, 0.5)  # positions count from 1
     colours = style.palette(panel.look(str(rows["series"].iloc[0])).family)
     image = canvas.imshow(matrix, cmap=colours, vmin=0, vmax=1, aspect="equal", extent=edges)
     _heat(canvas, panel, image, (0.0, 0.5, 1.0), options)
 
 
-def _with_the_future(rows: pd.DataFrame) -> pd.DataFrame:
+def with_the_future(rows: pd.DataFrame) -> pd.DataFrame:
     """Attention weights with those of later positions, which are zero and in no table."""
     size = int(rows["y"].max())
     later = pd.DataFrame([(t, later) for t in range(1, size + 1) for later in range(t + 1, size + 1)], columns=["y", "x"])
     return pd.concat([rows[["x", "y", "value"]], later.assign(value=0.0)]).drop_duplicates(["x", "y"])
 
 
-def _matrix(panel: Panel, rows: pd.DataFrame) -> np.ndarray:
+def square(panel: Panel, rows: pd.DataFrame) -> np.ndarray:
+    """The cells of a panel as a matrix, rows by y and columns by x. Raises `InputError` unless they are one square matrix."""
     matrix = rows.pivot(index="y", columns="x", values="value")
     if matrix.shape[0] != matrix.shape[1] or matrix.isna().any(axis=None):
         raise InputError(f"panel {panel.name}: the table does not hold one square matrix")

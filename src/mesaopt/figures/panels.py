@@ -20,6 +20,7 @@ from mesaopt.errors import InputError
 from mesaopt.figures import style
 from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Axes, Panel
+from mesaopt.spec.look import Look
 
 BAND_ALPHA = 0.22
 #: up to so many values of a swept setting each have a tick
@@ -28,13 +29,13 @@ MOST_TICKS = 12
 
 def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """One line per series: mean over seeds, band of one standard deviation."""
-    _lines(canvas, panel.axes, rows, _looks(panel, rows), options)
+    _lines(canvas, panel.axes, rows, series_lines(panel, rows), options)
     _finish(canvas, panel.axes, rows)
-    canvas.set_ylim(bottom=0, top=_top(panel.axes, rows))
+    canvas.set_ylim(bottom=0, top=top(panel.axes, rows))
     _legend(canvas, options, handlelength=2.2)
 
 
-def _top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
+def top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
     """The published end of the y axis, where every curve comes below it."""
     published = axes.y_top if axes is not None else None
     return published if published and (rows.groupby("series")["y"].min() < published).all() else None
@@ -42,25 +43,16 @@ def _top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
 
 def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """One line per series in the shades of the panel's family, light to dark; a series with a line of its own is grey."""
-    names = list(map(str, rows["series"].unique()))
-    looks = {name: panel.look(name) for name in names}
-    shaded = [name for name in names if not looks[name].line]
-    place = {name: index / max(len(shaded) - 1, 1) for index, name in enumerate(shaded)}
-    lines = {
-        name: {"color": style.shade(place[name], lightest=0.32, family=looks[name].family)}
-        if name in place
-        else style.line(dataclasses.replace(looks[name], colour="#7f7f7f"))
-        for name in names
-    }
+    lines = series_lines(panel, rows)
     _lines(canvas, panel.axes, rows, lines, options)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0)
-    _legend(canvas, options, handlelength=1.8, ncols=1 + (len(names) > 4))
+    _legend(canvas, options, handlelength=1.8, ncols=1 + (len(lines) > 4))
 
 
 def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """A value over a swept setting, such as depth: a line per series with a marker at every value that was tried."""
-    _lines(canvas, panel.axes, rows, _looks(panel, rows), options, marker="o", markersize=3 * options.line_width)
+    _lines(canvas, panel.axes, rows, series_lines(panel, rows), options, marker="o", markersize=3 * options.line_width)
     tried = sorted(rows["x"].unique())
     if len(tried) <= MOST_TICKS:
         canvas.set_xticks(tried, [f"{x:g}" for x in tried])
@@ -75,9 +67,8 @@ def draw_layers(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     """One line per layer, light to dark, with a small layer legend; layer 0 is the input."""
     names = list(map(str, rows["series"].unique()))
     deepest, family = max(map(style.layer_number, names)), panel.look(names[0]).family
-    limits = _log_limits(rows)
-    lines = {name: style.layer_line(name, deepest, family) for name in names}
-    drawn = _lines(canvas, panel.axes, rows, lines, options, floor=limits[0])
+    limits = log_limits(rows)
+    drawn = _lines(canvas, panel.axes, rows, series_lines(panel, rows), options, floor=limits[0])
     for name, line in drawn.items():
         line.set_label(str(style.layer_number(name) or "input"))
     _finish(canvas, panel.axes, rows)
@@ -129,9 +120,26 @@ def _legend(
     canvas.legend(handles=lines, labels=names, loc=loc, handlelength=handlelength, ncols=ncols)
 
 
-def _looks(panel: Panel, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def series_lines(panel: Panel, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Line properties by series, in the order of the table."""
-    return {name: style.line(panel.look(name)) for name in map(str, rows["series"].unique())}
+    names = list(map(str, rows["series"].unique()))
+    if panel.kind == "layers":
+        deepest, family = max(map(style.layer_number, names)), panel.look(names[0]).family
+        return {name: style.layer_line(name, deepest, family) for name in names}
+    looks = {name: panel.look(name) for name in names}
+    return _shades(looks) if panel.kind == "shades" else {name: style.line(look) for name, look in looks.items()}
+
+
+def _shades(looks: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
+    """Light to dark in the order of the series, grey where one has a line of its own."""
+    shaded = [name for name, look in looks.items() if not look.line]
+    place = {name: index / max(len(shaded) - 1, 1) for index, name in enumerate(shaded)}
+    return {
+        name: {"color": style.shade(place[name], lightest=0.32, family=look.family)}
+        if name in place
+        else style.line(dataclasses.replace(look, colour="#7f7f7f"))
+        for name, look in looks.items()
+    }
 
 
 def _lines(
@@ -184,15 +192,20 @@ def _finish(canvas: Canvas, axes: Axes | None, rows: pd.DataFrame) -> None:
     assert axes is not None
     if axes.log:
         logarithmic(canvas)
-    # every curve must reach the published range before the axis may end there
-    reach = rows.groupby("series")["x"].max().min()
-    published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
-    lowest, highest = published or (rows["x"].min(), rows["x"].max())
+    lowest, highest = x_limits(axes, rows)
     if highest - lowest <= MOST_TICKS and (rows["x"] % 1 == 0).all():
         canvas.set_xticks(np.arange(lowest, highest + 1))
     elif lowest == 1:  # positions count from 1, which is no round number
         canvas.set_xticks([1, *range(10, int(highest) + 1, 10)])
     canvas.set_xlim(lowest, highest)
+
+
+def x_limits(axes: Axes, rows: pd.DataFrame) -> tuple[float, float]:
+    """The published range, where every curve reaches it, or else that of the values."""
+    reach = rows.groupby("series")["x"].max().min()
+    published = axes.x_range if axes.x_range and reach >= axes.x_range[1] else None
+    lowest, highest = published or (rows["x"].min(), rows["x"].max())
+    return float(lowest), float(highest)
 
 
 class Powers(LogFormatterSciNotation):
@@ -220,7 +233,7 @@ def labels(canvas: Canvas, axes: Axes | None) -> None:
     canvas.set_ylabel(axes.y_label)
 
 
-def _log_limits(rows: pd.DataFrame) -> tuple[float, float]:
+def log_limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Limits around the means; the first position is left out: there a target can be decoded exactly, up to rounding."""
     later = rows[rows["x"] > rows["x"].min()] if rows["x"].nunique() > 1 else rows
     mean = later.groupby(["series", "x"])["y"].mean()

@@ -41,3 +41,9 @@ AGREEMENT = File("agreement", "agreement.parquet", "agreement")
 CURVES = File("curves", "curves.parquet", "curves")
 SPREAD = File("spread", "spread.parquet", "spread")
 PAGE = File("page", "agreement.md")
+
+
+def history_files(results: Path) -> list[Path]:
+    """The histories of trainings that are in a scale's folder, or in that of what ships with the project."""
+    patterns = [place.format(run="*/*", seed="*") for place in (HISTORY.place, recorded_place(HISTORY))]
+    return sorted(path for pattern in patterns for path in results.glob(pattern))

@@ -155,6 +155,20 @@ OF_FIGURES_AND_FOLDERS = (
         module="mesaopt.agreement.overlay",
         function="overlay_stage",
     ),
+    Stage(
+        "browse",
+        "Write one page of a scale that needs no network: figures as interactive plots, claims, trainings.",
+        of="tables",
+        arguments=(
+            CONFIG,
+            folder("results"),
+            SCALE,
+            folder("published", help="published tables, whose points are shown as well"),
+        ),
+        writes=(OUT,),
+        module="mesaopt.browse.page",
+        function="browse_stage",
+    ),
     # --- of folders
     Stage(
         "compare",

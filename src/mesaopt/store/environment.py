@@ -21,6 +21,9 @@ LOCKS = ("requirements-cuda.lock", "requirements-cpu.lock")
 #: names that conda knows under another name than the Python package index
 PIP_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
 
+#: declared packages that no number depends on: they show results
+SHOWING = ("plotly",)
+
 
 def plain(name: str) -> str:
     """A package's name as the Python package index compares it."""
@@ -87,12 +90,13 @@ def satisfies(version: str | None, declared: str) -> bool:
 def versions(project: Path = PROJECT) -> dict[str, str]:
     """What runs of the declared packages: the declared version where that is satisfied, else the one that runs.
 
-    Without those that only start jobs elsewhere: a cluster's environment has them, a laptop's has not, and both compute the same.
+    Without those that only start jobs elsewhere (a cluster's environment has them, a laptop's has not, and both compute the same)
+    and those that only show results.
     """
     found = {}
     started = pip_pins(project, "requirements-slurm.txt")
     for name, declared in conda_pins(project).items():
-        if name in started:
+        if name in started or name in SHOWING:
             continue
         version = running(name)
         if version is not None:

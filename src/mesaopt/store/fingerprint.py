@@ -20,8 +20,9 @@ WITHOUT_NUMBERS = ("errors", "process", "spec", "store")
 def code_fingerprint(module: str, named: Iterable[str] = (), sources: Path = SOURCES) -> str:
     """SHA-256 (hex) of what `modules_behind` it would do.
 
-    Comments, docstrings, layout and messages (of errors that are raised, and what is printed) do not count; C++ files that a
-    module names in a string ("kernel.cpp", beside it) do. Raises `ModuleNotFoundError` when there is no such module.
+    Comments, docstrings, layout and messages (of errors that are raised, and what is printed) do not count; C++ files and parts
+    of a page that a module names in a string ("kernel.cpp", "page.js", beside it) do. Raises `ModuleNotFoundError` when there is
+    no such module.
     """
     digest = hashlib.sha256()
     for name in sorted(modules_behind(module, named, sources)):
@@ -92,12 +93,12 @@ def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:
 
 @functools.cache
 def _meaning(module: str, sources: Path) -> str:
-    """A module's syntax tree as text, without words, followed by the C++ sources that it names."""
+    """A module's syntax tree as text, without words, followed by the sources in other languages that it names."""
     path = _file(module, sources)
     assert path is not None
     tree = _Wordless().visit(_parse(path))
     strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    native = [path.parent / name for name in sorted(strings) if re.fullmatch(r"\w+\.(cpp|h|hpp)", name)]
+    native = [path.parent / name for name in sorted(strings) if re.fullmatch(r"\w+\.(cpp|h|hpp|js|css|html)", name)]
     return "\n".join([ast.dump(tree), *(_plain_cpp(file.read_text(encoding="utf-8")) for file in native if file.is_file())])
 
 
@@ -116,7 +117,7 @@ class _Wordless(ast.NodeTransformer):
 
 
 def _plain_cpp(text: str) -> str:
-    """C++ without comments (string literals are left alone), blank lines and indentation."""
+    """C++ (or what has its comments) without comments (string literals are left alone), blank lines and indentation."""
     pattern = r'//[^\n]*|/\*.*?\*/|("(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')'
     text = re.sub(pattern, lambda match: match.group(1) or " ", text, flags=re.DOTALL)
     return "\n".join(line for line in (re.sub(r"\s+", " ", line).strip() for line in text.splitlines()) if line)
