@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from slurm_cluster import GPUS, OPTIONS, Night, clone, jobs, running
+from snakemake.cli import get_profile_dir
 from workflow_folder import ALL, ROOT, planned, snakemake, with_slurm_plugin
 
 from mesaopt.figures.registry import FIGURES
@@ -47,7 +48,7 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
 
 def with_gres(folder: Path, gres: str) -> None:
     """In the clone's profile, trainings ask for `gres` in place of a whole GPU, as the comment there says."""
-    profile = folder / "workflow/profiles/slurm/config.yaml"
+    profile = folder / "workflow/profiles/slurm/profile.yaml"
     text = profile.read_text().replace("    gpu: 1\n", "")
     profile.write_text(re.sub(r"    # gres: \S+ .*\n", f"    gres: {gres}\n", text))
     assert yaml.safe_load(profile.read_text())["set-resources"]["train"]["gres"] == gres
@@ -78,9 +79,17 @@ def most_at_once(jobs: list[dict[str, str]]) -> int:
     return max(sum(job["StartTime"] <= other["StartTime"] < job["EndTime"] for job in jobs) for other in jobs)
 
 
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_a_profile_is_the_file_that_snakemake_looks_for_first(profile: str) -> None:
+    """`config.yaml` is its older name. Of both in one folder Snakemake takes whichever the file system lists first."""
+    folder = ROOT / "profiles" / profile
+    assert get_profile_dir(str(folder)) == (folder, folder / "profile.yaml")
+    assert [path.name for path in folder.iterdir()] == ["profile.yaml"]
+
+
 def test_what_the_profile_says_of_rules_is_about_rules() -> None:
     """Quick analyses are in a group by their entry; a name here that is no rule would do nothing, silently."""
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
     named = {"train", "learn", "sequences", "evaluate_algorithm"}
     assert set(profile["groups"]) | set(profile["set-resources"]) == named
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
