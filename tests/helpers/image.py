@@ -46,6 +46,12 @@ class Image:
         self.buildah("build", *options, *arguments, "--tag", "mesaopt", str(ROOT), timeout=2400)
         self.container = self.buildah("from", "localhost/mesaopt").strip()
 
+    def save(self) -> Path:
+        """The image as a file that apptainer makes its own of."""
+        path = self.state / "mesaopt.tar"
+        self.buildah("push", "localhost/mesaopt", f"docker-archive:{path}:mesaopt")
+        return path
+
     def run(self, folder: Path, *words: str, timeout: float = 900) -> str:
         """Output of a command in the container, which sees `folder` and begins there."""
         options = ("--isolation", "chroot", f"--volume={folder}:{folder}", "--workingdir", str(folder))

@@ -1,24 +1,15 @@
 """`--sdm apptainer` as far as it goes without apptainer: a stand-in writes down what it is asked, and runs the job here."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from apptainer import calls, executed, stand_in
 from workflow_folder import command, copy_workflow, environment, planned, snakemake
 
 IMAGE = "docker://example.org/mesaopt:1"
 SMOKE = ("--config", "scale=smoke")
 TARGET = "results/smoke/data/linear/seed-1.parquet"
-#: what is asked, a line each; of an image that is there already
-STAND_IN = """#!/bin/bash
-echo "$*" >> {folder}/asked
-case "$1" in
-  --version) echo "apptainer version 1.3.6" ;;
-  pull) touch "$3" ;;
-  *) for word; do shift; case "$word" in *.simg | *.sif) exec "$@" ;; esac; done; exit 1 ;;
-esac
-"""
 #: appended to the workflow: the image of every rule that has a command
 TELL = """
 for one in workflow.rules:
@@ -32,25 +23,6 @@ def clone(tmp_path: Path) -> Path:
     return copy_workflow(tmp_path / "clone")
 
 
-def stand_in(folder: Path) -> Path:
-    """A folder for the search path that has an apptainer, which writes to `asked` in `folder`."""
-    (folder / "bin").mkdir()
-    apptainer = folder / "bin/apptainer"
-    apptainer.write_text(STAND_IN.format(folder=folder))
-    apptainer.chmod(0o755)
-    return apptainer.parent
-
-
-def with_apptainer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setenv("PATH", str(stand_in(folder)), prepend=os.pathsep)
-
-
-def executed(folder: Path) -> list[str]:
-    """The calls that ran something."""
-    lines = (folder / "asked").read_text().splitlines()
-    return [line for line in lines if " exec " in f" {line}"]
-
-
 @pytest.mark.parametrize("given", [[f"container={IMAGE}"], [], ["container="], ["container=null"]], ids=str)
 def test_every_job_has_the_image_of_the_configuration_or_none(clone: Path, given: list[str]) -> None:
     with (clone / "workflow/Snakefile").open("a") as workflow:
@@ -62,22 +34,22 @@ def test_every_job_has_the_image_of_the_configuration_or_none(clone: Path, given
 
 
 def test_jobs_run_in_the_container(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_apptainer(monkeypatch, tmp_path)
+    stand_in(monkeypatch, tmp_path)
     asked = ("--sdm", "apptainer", "--apptainer-args=--nv", *SMOKE, f"container={IMAGE}")
     jobs = sum(planned(clone, TARGET, *asked).values())
     snakemake(clone, TARGET, *asked)
-    calls = executed(tmp_path)
-    assert len(calls) == jobs > 0
-    assert all(f"--home {clone} --nv " in line and ".simg bash -c " in line for line in calls)
-    assert any(line.endswith(IMAGE) for line in (tmp_path / "asked").read_text().splitlines()), "it was pulled"
+    ran = executed(tmp_path)
+    assert len(ran) == jobs > 0
+    assert all(f"--home {clone} --nv " in line and ".simg bash -c " in line for line in ran)
+    assert any(line.endswith(IMAGE) for line in calls(tmp_path)), "it was pulled"
     for elsewhere in (SMOKE, (*asked[:-1], f"container={IMAGE}2")):
         assert planned(clone, TARGET, *elsewhere) == {}, "in whichever container it was made, a result is the same one"
 
 
 def test_without_an_image_nothing_is_asked_of_apptainer(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_apptainer(monkeypatch, tmp_path)
+    stand_in(monkeypatch, tmp_path)
     snakemake(clone, TARGET, "--sdm", "apptainer", *SMOKE)
-    assert (clone / TARGET).exists() and not (tmp_path / "asked").exists()
+    assert (clone / TARGET).exists() and calls(tmp_path) == []
 
 
 def test_an_image_that_is_not_there_is_named_before_anything_runs(clone: Path) -> None:

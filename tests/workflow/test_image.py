@@ -1,6 +1,7 @@
 """The image of Containerfile, on a bootstrapped Debian: it is the declared environment, and computes what this one computes."""
 
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def test_it_has_the_declared_environment(image: Image, clone: Path) -> None:
     assert set(compared["state"]) == {"as declared", "recorded"}
     assert sum(compared["declared_in"] == LOCK) == len(pip_pins(ROOT, LOCK)) - 1, "all but setuptools, which any will do of"
     assert image.run(clone, "git", "--version").startswith("git version")
+
+
+def test_it_is_saved_as_the_archive_that_apptainer_takes(image: Image) -> None:
+    with tarfile.open(image.save()) as archive:
+        (described,) = json.load(archive.extractfile("manifest.json"))
+        config = json.load(archive.extractfile(described["Config"]))
+    assert [tag.rpartition("/")[2] for tag in described["RepoTags"]] == ["mesaopt:latest"]
+    assert "PATH=/opt/mesaopt/bin:" in "".join(config["config"]["Env"])
 
 
 def test_a_figure_is_made_in_it_and_its_numbers_are_those_made_outside(image: Image, clone: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The SLURM profile on a real SLURM with emulated GPUs: the same tables as the local run's, value for value."""
 
+import ast
+import csv
 import re
 import subprocess
 import sys
@@ -74,6 +76,14 @@ def test_a_training_runs_on_the_gpu_that_gres_names(cluster: None, tmp_path: Pat
     assert training["TresPerNode"] == "gres:gpu:test:1" and "TresPerJob" not in training
 
 
+def measured(folder: Path, job: str) -> dict[str, int]:
+    """What the job had asked for, as it stands beside what it used of it."""
+    (row,) = csv.DictReader((folder / f"results/smoke/benchmarks/{job}.tsv").open(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    assert float(row["s"]) > 0 and float(row["max_rss"]) > 0 and int(row["threads"]) > 0
+    asked = ast.literal_eval(row["resources"])
+    return {name: asked[name] for name in ("mem_mb", "runtime", "gpu") if name in asked}
+
+
 def most_at_once(jobs: list[dict[str, str]]) -> int:
     """The largest number of jobs that ran in the same second."""
     return max(sum(job["StartTime"] <= other["StartTime"] < job["EndTime"] for job in jobs) for other in jobs)
@@ -120,6 +130,9 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
     assert (training["Partition"], training["TresPerJob"], training["NumCPUs"]) == ("gpu", "gres:gpu:1", "2")
     assert analysis["Comment"].startswith("rule_analysis")
     assert (analysis["Partition"], analysis.get("TresPerJob")) == ("cpu", None)
+    assert (training["Requeue"], analysis["Requeue"]) == ("1", "1"), "though the cluster's default is not to"
+    assert measured(remote, "train/linear/lsa-d1-weights/seeds-1-to-11") == {"mem_mb": 4000, "runtime": 60, "gpu": 1}
+    assert measured(remote, "evaluate_extract/linear/lsa-d1-weights/seed-1") == {"mem_mb": 3000, "runtime": 15}
     assert planned(remote, *OPTIONS, "figures/fig13.pdf", "--config", SMOKE) == {}
     done = subprocess.run([sys.executable, "-m", "mesaopt", "orphans"], cwd=remote, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "no jobs of this folder are in SLURM's queue\n")
