@@ -49,7 +49,7 @@ class Image:
     def save(self) -> Path:
         """The image as a file that apptainer makes its own of."""
         path = self.state / "mesaopt.tar"
-        self.buildah("push", "localhost/mesaopt", f"docker-archive:{path}:mesaopt")
+        self.buildah("push", "localhost/mesaopt", f"docker-archive:{path}")
         return path
 
     def run(self, folder: Path, *words: str, timeout: float = 900) -> str:
@@ -89,9 +89,13 @@ def _bootstrap(archive: Path) -> None:
 
 
 def pip_settings() -> tuple[str, list[Path]]:
-    """Where pip finds packages here, as a pip.conf, and the folders and files of this machine that it names."""
+    """Where pip finds packages here, as a pip.conf, and the folders and files of this machine that it names.
+
+    The pages of an index that is a folder (`file:`) name files beside that folder.
+    """
     said = _said(sys.executable, "-m", "pip", "config", "list", timeout=60)
     found = {name: value for name, value in re.findall(r"^[\w:-]+\.([\w-]+)='(.*)'$", said, flags=re.MULTILINE) if name in PLACES}
-    words = [word.removeprefix("file://") for value in found.values() for word in value.replace("\\n", " ").split()]
-    paths = [Path(word) for word in words if word.startswith("/") and Path(word).exists()]
+    words = [word for value in found.values() for word in value.replace("\\n", " ").split()]
+    indexes = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file://")]
+    paths = [path for path in (*map(Path, words), *indexes) if path.is_absolute() and path.exists()]
     return "\n".join(["[global]", *(f"{name} = {value}" for name, value in found.items())]) + "\n", paths

@@ -78,7 +78,8 @@ def test_a_training_runs_on_the_gpu_that_gres_names(cluster: None, tmp_path: Pat
 
 def measured(folder: Path, job: str) -> dict[str, int]:
     """What the job had asked for, as it stands beside what it used of it."""
-    (row,) = csv.DictReader((folder / f"results/smoke/benchmarks/{job}.tsv").open(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    lines = (folder / f"results/smoke/benchmarks/{job}.tsv").read_text().splitlines()
+    (row,) = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     assert float(row["s"]) > 0 and float(row["max_rss"]) > 0 and int(row["threads"]) > 0
     asked = ast.literal_eval(row["resources"])
     return {name: asked[name] for name in ("mem_mb", "runtime", "gpu") if name in asked}
@@ -132,7 +133,7 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
     assert (analysis["Partition"], analysis.get("TresPerJob")) == ("cpu", None)
     assert (training["Requeue"], analysis["Requeue"]) == ("1", "1"), "though the cluster's default is not to"
     assert measured(remote, "train/linear/lsa-d1-weights/seeds-1-to-11") == {"mem_mb": 4000, "runtime": 60, "gpu": 1}
-    assert measured(remote, "evaluate_extract/linear/lsa-d1-weights/seed-1") == {"mem_mb": 3000, "runtime": 15}
+    assert measured(remote, "extract/linear/lsa-d1-weights/seed-1") == {"mem_mb": 3000, "runtime": 15}
     assert planned(remote, *OPTIONS, "figures/fig13.pdf", "--config", SMOKE) == {}
     done = subprocess.run([sys.executable, "-m", "mesaopt", "orphans"], cwd=remote, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "no jobs of this folder are in SLURM's queue\n")
