@@ -82,10 +82,8 @@ def _bootstrap(archive: Path) -> None:
     said = _said("apt-config", "dump", timeout=60)
     options = archive.with_name("apt.conf")
     options.write_text("\n".join(re.findall(r"^Acquire::(?:Check-|https?::).*$", said, flags=re.MULTILINE)))
-    _said(
-        *("mmdebstrap", "--mode=root", "--variant=minbase", "--include=python3-venv", f"--aptopt={options}", SUITE, str(archive)),
-        timeout=900,
-    )
+    made = ("--mode=root", "--variant=minbase", "--include=python3-venv", "--dpkgopt=force-unsafe-io", f"--aptopt={options}")
+    _said("mmdebstrap", *made, SUITE, str(archive), timeout=900)
 
 
 def pip_settings() -> tuple[str, list[Path]]:

@@ -109,22 +109,13 @@ def test_a_job_is_requeued(night: Night, undisturbed: list[bytes]) -> None:
 
 
 def fail_node(night: Night) -> None:
-    """SLURM gives the node of the training up, and gets it back."""
+    """SLURM gives the node of the training up, and gets it back. (What ran there does not die: the training is waited for.)"""
     node = training(night.folder)["NodeList"]
     slurm("scontrol", "update", f"NodeName={node}", "State=down", "Reason=test")
     try:
         night.until(lambda: training(night.folder)["JobState"] != "RUNNING", "the training has failed with its node")
     finally:
         slurm("scontrol", "update", f"NodeName={node}", "State=resume")
-
-
-def test_a_node_fails(night: Night, undisturbed: list[bytes]) -> None:
-    """The profile asks SLURM to start its jobs again."""
-    fail_node(night)
-    assert "Trying to restart" not in night.end()
-    assert [(job["JobState"], job["Restarts"]) for job in jobs(night.folder, "rule_train")] == [("COMPLETED", "1")]
-    assert went_on(night.folder)
-    assert outcome(night.folder) == undisturbed
 
 
 def test_a_node_fails_where_jobs_are_not_requeued(tmp_path: Path, undisturbed: list[bytes]) -> None:
