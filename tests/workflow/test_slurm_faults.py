@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,13 +42,8 @@ def outcome(folder: Path) -> list[bytes]:
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
-    with in_the_middle(clone(tmp_path / "clone")) as night:
-        yield night
-
-
-@contextmanager
-def in_the_middle(folder: Path) -> Iterator[Night]:
     """A night whose training is in the middle: both seeds have a checkpoint."""
+    folder = clone(tmp_path / "clone")
     with Night(folder, TARGET, *SETTINGS) as night:
         checkpoints = folder / "results/smoke/checkpoints/linear/lsa-d1-weights"
         night.until(lambda: len(list(checkpoints.glob("seed-*/checkpoint"))) == 2, "both seeds have a checkpoint")
@@ -106,32 +100,6 @@ def test_a_job_is_requeued(night: Night, undisturbed: list[bytes]) -> None:
     assert [job["Restarts"] for job in jobs(night.folder, "rule_train")] == ["1"]
     assert went_on(night.folder)
     assert outcome(night.folder) == undisturbed
-
-
-def fail_node(night: Night) -> None:
-    """SLURM gives the node of the training up, and gets it back. (What ran there does not die: the training is waited for.)"""
-    node = training(night.folder)["NodeList"]
-    slurm("scontrol", "update", f"NodeName={node}", "State=down", "Reason=test")
-    try:
-        night.until(lambda: training(night.folder)["JobState"] != "RUNNING", "the training has failed with its node")
-    finally:
-        slurm("scontrol", "update", f"NodeName={node}", "State=resume")
-
-
-def test_a_node_fails_where_jobs_are_not_requeued(tmp_path: Path, undisturbed: list[bytes]) -> None:
-    """Snakemake then gives SLURM another job. Which node it was SLURM's accounting would know."""
-    folder = clone(tmp_path / "clone")
-    profile = folder / "workflow/profiles/slurm/profile.yaml"
-    profile.write_text(profile.read_text().replace("slurm-requeue: true", "slurm-no-requeue: true"))
-    with in_the_middle(folder) as night:
-        fail_node(night)
-        output = night.end()
-    assert "failed due to a node failure" in output and "Trying to restart job" in output
-    assert "Could not retrieve node information" in output
-    assert [job["JobState"] for job in jobs(folder, "rule_train")] == ["NODE_FAIL", "COMPLETED"]
-    assert not any("ExcNodeList" in job and job["ExcNodeList"] != "(null)" for job in jobs(folder))
-    assert went_on(folder)
-    assert outcome(folder) == undisturbed
 
 
 def test_a_node_is_drained_and_resumed(night: Night, undisturbed: list[bytes]) -> None:
