@@ -8,7 +8,7 @@ from workflow_folder import ROOT
 
 #: the change log tells of commands that are gone
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TOOLS = ("snakemake", "make", "python", "conda", "git")
+TOOLS = ("snakemake", "make", "python", "conda", "git", "buildah", "apptainer", "generate-slurm-partition-config")
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<language>\w*)\n(?P<text>.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 #: the line before a block that is not run; a reader of the page does not see it
 MARK = re.compile(r"<!-- not run: (?P<why>.+) -->$")

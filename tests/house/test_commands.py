@@ -24,6 +24,9 @@ ELSEWHERE = {
     "python benchmarks/": "test_benchmarks.py; they take minutes",
     "conda ": "conda's channels cannot be reached; test_conda.py has a stand-in",
     "git ": "it is git's",
+    "buildah ": "test_image.py builds and saves the image, on another base",
+    "apptainer ": "apptainer cannot be had",
+    "generate-slurm-partition-config ": "test_slurm_options.py runs it on a SLURM",
 }
 PLACEHOLDER = re.compile(r"\b[A-Z]{4,}\b(?!=)")
 

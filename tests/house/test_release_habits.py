@@ -29,6 +29,14 @@ def test_checks_before_a_commit_are_those_of_make_lint() -> None:
         assert shutil.which(hook["entry"].split()[0].removeprefix(".venv/bin/")), "it is installed by make test"
 
 
+def test_the_public_ci_runs_the_two_commands_of_the_readme() -> None:
+    (block,) = re.findall(r"^```\n(make figures.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    told = [" ".join(line.split()[:2]) for line in block.splitlines()]
+    steps = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]["steps"]
+    run = [step["run"].removesuffix(' PYTHON="$(command -v python)"') for step in steps if "run" in step]
+    assert run[:2] == told == ["make figures", "make test"]
+
+
 def test_the_public_ci_audits_pins_that_are_there() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]
     audits = [step["run"] for step in jobs["audit"]["steps"] if "run" in step]

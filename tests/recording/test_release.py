@@ -17,6 +17,7 @@ from workflow_folder import ROOT, snakemake
 from mesaopt.errors import InputError
 from mesaopt.recording.record import record
 from mesaopt.recording.release import release_stage
+from mesaopt.store.environment import LOCKS
 
 SMOKE, RECORDED, ARCHIVE = Path("results/smoke"), Path("results/recorded"), Path("results/mesaopt.crate.zip")
 WEIGHTS = "weights/linear/lsa-d1-weights/seed-1/weights.safetensors"
@@ -43,7 +44,7 @@ def test_one_target_packs_what_is_recorded(recorded: Path, tmp_path: Path) -> No
     assert (tmp_path / "crate" / WEIGHTS).read_bytes() == (RECORDED / WEIGHTS).read_bytes()
     there = {str(path.relative_to(tmp_path / "crate")) for path in (tmp_path / "crate").rglob("*") if path.is_file()}
     assert there == {part["@id"] for part in entities["./"]["hasPart"]} | {"ro-crate-metadata.json"}
-    assert {"LICENSE", "CITATION.cff", "tables/fig13.parquet", "records/fig13.json", "config/experiments.yaml"} <= there
+    assert {"LICENSE", "CITATION.cff", "tables/fig13.parquet", "records/fig13.json", "config/experiments.yaml", *LOCKS} <= there
     for name in there - {"ro-crate-metadata.json"}:
         content = (tmp_path / "crate" / name).read_bytes()
         assert entities[name]["sha256"] == hashlib.sha256(content).hexdigest()

@@ -134,6 +134,12 @@ def test_a_lock_is_held_against_the_pins_and_what_runs(project: Path, name: str,
 
 
 @pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_that_is_gone_is_named(project: Path, name: str) -> None:
+    (project / name).unlink()
+    assert drifts(project) == [(name, "Makefile", "missing")]
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_package_without_a_hash_is_named(project: Path, name: str) -> None:
     text = (project / name).read_text()
     (project / name).write_text(re.sub(r"^(pandas==\S+) \\\n(?: +--hash.*\n)+", r"\1\n", text, flags=re.MULTILINE))

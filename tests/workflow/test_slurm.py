@@ -1,5 +1,7 @@
 """The SLURM profile on a real SLURM with emulated GPUs: the same tables as the local run's, value for value."""
 
+import ast
+import csv
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from slurm_cluster import GPUS, OPTIONS, Night, clone, jobs, running
+from snakemake.cli import get_profile_dir
 from workflow_folder import ALL, ROOT, planned, snakemake, with_slurm_plugin
 
 from mesaopt.figures.registry import FIGURES
@@ -47,7 +50,7 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
 
 def with_gres(folder: Path, gres: str) -> None:
     """In the clone's profile, trainings ask for `gres` in place of a whole GPU, as the comment there says."""
-    profile = folder / "workflow/profiles/slurm/config.yaml"
+    profile = folder / "workflow/profiles/slurm/profile.yaml"
     text = profile.read_text().replace("    gpu: 1\n", "")
     profile.write_text(re.sub(r"    # gres: \S+ .*\n", f"    gres: {gres}\n", text))
     assert yaml.safe_load(profile.read_text())["set-resources"]["train"]["gres"] == gres
@@ -73,14 +76,31 @@ def test_a_training_runs_on_the_gpu_that_gres_names(cluster: None, tmp_path: Pat
     assert training["TresPerNode"] == "gres:gpu:test:1" and "TresPerJob" not in training
 
 
+def measured(folder: Path, job: str) -> dict[str, int]:
+    """What the job had asked for, as it stands beside what it used of it."""
+    lines = (folder / f"results/smoke/benchmarks/{job}.tsv").read_text().splitlines()
+    (row,) = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    assert float(row["s"]) > 0 and float(row["max_rss"]) > 0 and int(row["threads"]) > 0
+    asked = ast.literal_eval(row["resources"])
+    return {name: asked[name] for name in ("mem_mb", "runtime", "gpu") if name in asked}
+
+
 def most_at_once(jobs: list[dict[str, str]]) -> int:
     """The largest number of jobs that ran in the same second."""
     return max(sum(job["StartTime"] <= other["StartTime"] < job["EndTime"] for job in jobs) for other in jobs)
 
 
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_a_profile_is_the_file_that_snakemake_looks_for_first(profile: str) -> None:
+    """`config.yaml` is its older name. Of both in one folder Snakemake takes whichever the file system lists first."""
+    folder = ROOT / "profiles" / profile
+    assert get_profile_dir(str(folder)) == (folder, folder / "profile.yaml")
+    assert [path.name for path in folder.iterdir()] == ["profile.yaml"]
+
+
 def test_what_the_profile_says_of_rules_is_about_rules() -> None:
     """Quick analyses are in a group by their entry; a name here that is no rule would do nothing, silently."""
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
     named = {"train", "learn", "sequences", "evaluate_algorithm"}
     assert set(profile["groups"]) | set(profile["set-resources"]) == named
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
@@ -111,6 +131,9 @@ def test_a_miniature_on_slurm(cluster: None, tmp_path: Path) -> None:
     assert (training["Partition"], training["TresPerJob"], training["NumCPUs"]) == ("gpu", "gres:gpu:1", "2")
     assert analysis["Comment"].startswith("rule_analysis")
     assert (analysis["Partition"], analysis.get("TresPerJob")) == ("cpu", None)
+    assert (training["Requeue"], analysis["Requeue"]) == ("1", "1"), "though the cluster's default is not to"
+    assert measured(remote, "train/linear/lsa-d1-weights/seeds-1-to-11") == {"mem_mb": 4000, "runtime": 60, "gpu": 1}
+    assert measured(remote, "extract/linear/lsa-d1-weights/seed-1") == {"mem_mb": 3000, "runtime": 15}
     assert planned(remote, *OPTIONS, "figures/fig13.pdf", "--config", SMOKE) == {}
     done = subprocess.run([sys.executable, "-m", "mesaopt", "orphans"], cwd=remote, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "no jobs of this folder are in SLURM's queue\n")

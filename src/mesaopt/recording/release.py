@@ -19,13 +19,13 @@ from mesaopt.spec.files import HISTORY, PROVENANCE, RECORD, SPEC, TABLE, WEIGHTS
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.digests import require_intact
 from mesaopt.store.disk import sha256
-from mesaopt.store.environment import PROJECT
+from mesaopt.store.environment import LOCKS, PIP_FILES, PROJECT
 from mesaopt.store.git import GitError, changes, git
 from mesaopt.store.tables import atomic_path
 
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 LICENCES = {"MIT": "https://spdx.org/licenses/MIT"}
-BESIDE = ("LICENSE", "CITATION.cff", "CHANGELOG.md", "requirements.txt", "constraints.txt", "environment.yml")
+BESIDE = ("LICENSE", "CITATION.cff", "CHANGELOG.md", "environment.yml", "Containerfile", *PIP_FILES, *LOCKS)
 SETTINGS = ("config.yaml", "experiments.yaml", "scales.yaml", "claims.yaml")
 #: what files are, by their last suffix
 KINDS = {

@@ -123,6 +123,13 @@ KEYS = {
         "`false`: its small print and provenance say so; `true`: refused",
         {"type": "boolean"},
     ),
+    "container": Key(
+        None,
+        "image that jobs run in with `--sdm apptainer`",
+        "an address (`docker://...`) or the path of an image file, or `null` or nothing: jobs run in the environment of"
+        " Snakemake ([how one is built](../docs/clusters.md#in-a-container))",
+        {"anyOf": [_NULL, {"type": "string", "pattern": r"^[\w./:@+~-]*$"}]},
+    ),
     "published_tables": Key(
         None,
         "folder of published tables that `snakemake agreement` compares our curves with",

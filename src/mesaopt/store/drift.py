@@ -115,8 +115,9 @@ def _against_each_other(conda: Pins, pip: Pins, slurm: Pins, constraints: Pins) 
 
 
 def _lock(path: Path, pip: Mapping[str, str], constraints: Mapping[str, str]) -> Iterator[Row]:
-    """Where there is a lock: it has what the pins say, every file has its hash, and the one of the two that is installed runs."""
+    """A lock is there, has what the pins say, and the hash of every file; the one of the two that is installed runs."""
     if not path.exists():
+        yield _row(path.name, "every file with its hash", "Makefile", "missing", DRIFT)
         return
     locked = {}
     for line, hashes in re.findall(
