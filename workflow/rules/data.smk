@@ -16,7 +16,9 @@ rule sequences:
         ENVIRONMENT
     params:
         task=lambda wildcards: plan(wildcards.scale).tasks[wildcards.task].to_json(),
-        counts=lambda wildcards: " ".join(f"{split}={n}" for split, n in plan(wildcards.scale).sequences_for(wildcards.task).items()),
+        counts=lambda wildcards: " ".join(
+            f"{split}={n}" for split, n in plan(wildcards.scale).sequences_for(wildcards.task).items()
+        ),
         code=lambda wildcards: stage_code("data", plan(wildcards.scale).tasks[wildcards.task]),
     shell:
         "python -P -m mesaopt data --task {params.task:q} --seed {wildcards.seed} --counts {params.counts}"
