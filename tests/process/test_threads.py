@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from figure_inputs import write_results
 from stage_files import TASK, run, sequences, trained, transformer
+from workflow_folder import ROOT
 
 from mesaopt import __file__ as package
 from mesaopt.models.weights import save_weights
@@ -93,7 +94,7 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
 
 
 #: stages that no job runs, or that need a git work tree, SLURM or published curves
-BY_HAND = {"begin", "compare-curves", "orphans", "overlay", "record", "where"}
+BY_HAND = {"begin", "compare-curves", "orphans", "overlay", "record", "release", "where"}
 
 
 #: a sweep of one point, which figure 2 needs as well
@@ -135,6 +136,7 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "spread": ["--tables", folder, "--figures", "fig2", "--out", "spread.parquet"],
         "agreement-page": [*judged, "--spread", "spread.parquet", "--out", "agreement.md"],
         "captions": ["--agreement", "agreement.parquet", "--captions", folder],
+        "browse": ["--results", ROOT / "results/recorded", "--scale", "recorded", "--out", "browse.html"],
         "page-html": ["--page", "agreement.md", "--out", "agreement.html"],
         "compare": ["--first", results, "--second", results],
         "environment": ["--out", "environment.parquet"],
@@ -149,6 +151,6 @@ def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(t
     found = {stage: reports(tmp_path, "-m", "mesaopt", stage, *arguments) for stage, arguments in commands.items()}
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
     without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
-    figures = {"collect", "draw", "sweep-table", "draw-sweep", "draw-agreement"}
+    figures = {"collect", "draw", "sweep-table", "draw-sweep", "draw-agreement", "browse"}
     assert without_torch == figures | {"judge", "spread", "agreement-page", "captions", "page-html", "compare"}
     assert not any(facts["compiler"] for (facts,) in found.values())

@@ -34,6 +34,7 @@ COMMANDS = {
     "environment": "--out a",
     "record": "--results a --recorded b",
     "release": "--recorded a --out b",
+    "browse": "--results a --scale paper --out b",
     "judge": "--tables a --scale paper --out b",
     "draw-agreement": "--agreement a --scale paper --out b.pdf",
     "spread": "--tables a --figures fig2 fig3 --out b",
