@@ -5,8 +5,9 @@ import json
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from typed_arrays import read
 
-from mesaopt.browse.arrays import Positions, read, typed
+from mesaopt.browse.arrays import Positions, typed
 
 
 @pytest.mark.parametrize("values", [np.arange(5) / 7, np.arange(6.0).reshape(2, 3), np.array([])])

@@ -11,9 +11,9 @@ import pytest
 from figure_inputs import SEEDS, write_results
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Page
+from typed_arrays import read
 
 from mesaopt.agreement.published import PublishedCurve
-from mesaopt.browse.arrays import read
 from mesaopt.browse.figures import figure_of, heading
 from mesaopt.errors import InputError
 from mesaopt.figures import style

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from stage_files import MODELS, TASK, TRAINING
+from typed_arrays import read
 
-from mesaopt.browse.arrays import read
 from mesaopt.browse.trainings import in_words, trainings
 from mesaopt.errors import InputError
 from mesaopt.spec.run import Run

@@ -9,10 +9,13 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.cost import Rates, expectation
 from mesaopt.spec.run import Run
 
-try:
-    RATES = Rates.read(ROOT)
-except InputError as error:
-    stop(error)
+
+def rates():
+    """Read where they are needed: Snakemake starts for many things that train nothing, in every job of a cluster for one."""
+    try:
+        return Rates.read(ROOT)
+    except InputError as error:
+        stop(error)
 
 
 def expected(jobs):
@@ -25,7 +28,7 @@ def expected(jobs):
             trainings[Run.from_json(job.params.spec)] += 1 if isinstance(weights, str) else len(weights)
         elif command == ["learn"]:
             learned.append(Theory.from_json(job.params.spec))
-    return expectation(RATES, trainings, learned, workflow.cores or os.cpu_count() or 1) if trainings or learned else []
+    return expectation(rates(), trainings, learned, workflow.cores or os.cpu_count() or 1) if trainings or learned else []
 
 
 class Expected(logging.Filter):

@@ -19,14 +19,6 @@ def typed(values: Iterable[float] | np.ndarray) -> Typed:
     return {"bdata": base64.b64encode(array.tobytes()).decode(), "dtype": "f4", **shape}
 
 
-def read(found: Typed) -> np.ndarray:
-    """The values that `typed` wrote."""
-    if isinstance(found, list):
-        return np.asarray(found, dtype=DTYPE)
-    flat = np.frombuffer(base64.b64decode(found["bdata"]), dtype=DTYPE)
-    return flat.reshape([int(size) for size in found["shape"].split(", ")]) if "shape" in found else flat
-
-
 class Positions:
     """The x of many curves, each kept once: curves name theirs by its place."""
 

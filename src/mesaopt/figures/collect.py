@@ -68,7 +68,7 @@ def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFr
 
 
 def _one_point(values: pd.DataFrame, x: float, per: int) -> pd.DataFrame:
-    """The mean of the y of every series, over `per`."""
+    """The mean of the y of a series, over `per`, as its only point."""
     return values.iloc[:1].assign(x=x, y=values["y"].mean() / per)
 
 

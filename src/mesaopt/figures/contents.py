@@ -41,7 +41,8 @@ def _by_position(run: str) -> Source:
     return Source(run, "loss", select=_OWN)
 
 
-def _theory(name: str) -> Source:
+def theory(name: str) -> Source:
+    """Loss by position of a hand-written algorithm on the sequences of the seed itself."""
     return Source(name, "loss", select=_OWN, algorithm=True)
 
 
@@ -61,7 +62,7 @@ def training(letter: str, depth: int, compressed: str, until: int) -> Panel:
 
 def positions(letter: str, name: str, title: str, runs: Sequence[str], algorithms: Sequence[str] = (), last: str = "") -> Panel:
     """Next-token MSE over t of trained runs, then of hand-written algorithms, then of the run `last`."""
-    sources = (*map(_by_position, runs), *map(_theory, algorithms), *map(_by_position, [last] if last else []))
+    sources = (*map(_by_position, runs), *map(theory, algorithms), *map(_by_position, [last] if last else []))
     axes = Axes("observed tokens $t$", f"next-token MSE, {LOSS}", x_range=(1, 50))
     return Panel(name, "curves", title, sources, axes, letter=letter)
 

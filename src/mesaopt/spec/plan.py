@@ -251,6 +251,7 @@ def _of_sweep(sweep: Sweep | None) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _sequences_of(layers: Sequence[tuple[str, Mapping[str, Any]]], tasks: list[str]) -> dict[str, dict[str, int]]:
+    """Counts by pattern over names of tasks: those of experiments.yaml, then the scale's."""
     found: dict[str, dict[str, int]] = {}
     for source, layer in layers:
         for pattern, counts in (layer.get("sequences_of") or {}).items():

@@ -14,7 +14,7 @@ from mesaopt.data.test_sets import OWN, shared_batches
 from mesaopt.models.transformer import Transformer
 from mesaopt.process.device import choose_device
 from mesaopt.spec.analysis import Sensitivity
-from mesaopt.spec.run import Run, read_run
+from mesaopt.spec.run import read_run
 from mesaopt.store.tables import write_table
 
 File = str | os.PathLike[str]
@@ -31,18 +31,20 @@ def sensitivity_stage(
     settings.check(run)
     own = read_observations(sequences, "evaluation", run.task.n_obs)[: settings.sequences]
     batches = {OWN: own, **dict(shared_batches(run.task, len(own), settings.test_batches, settings.sequences))}
-    batches = {number: batch.to(choose_device(device)) for number, batch in batches.items()}
-    frames = _along(
-        run, {step: one for step, one in read_snapshots(snapshots).items() if step <= settings.until}, batches, settings
-    )
-    write_table(pd.concat(frames, ignore_index=True), "sensitivity", out)
+    where = choose_device(device)
+    model = Transformer(run.model, run.task.n_obs).to(where)
+    moved = {number: batch.to(where) for number, batch in batches.items()}
+    kept = {step: weights for step, weights in read_snapshots(snapshots).items() if step <= settings.until}
+    write_table(pd.concat(_along(model, kept, moved, settings), ignore_index=True), "sensitivity", out)
 
 
 def _along(
-    run: Run, snapshots: Mapping[int, Mapping[str, Tensor]], batches: Mapping[int, Observations], settings: Sensitivity
+    model: Transformer,
+    snapshots: Mapping[int, Mapping[str, Tensor]],
+    batches: Mapping[int, Observations],
+    settings: Sensitivity,
 ) -> Iterator[pd.DataFrame]:
-    """The rows of every step and batch."""
-    model = Transformer(run.model, run.task.n_obs).to(next(iter(batches.values())).device)
+    """The rows of every step and batch; the model gets the weights of one step after the other."""
     for step, weights in snapshots.items():
         model.load_seeds([weights])
         for number, observations in batches.items():

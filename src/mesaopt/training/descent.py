@@ -76,11 +76,11 @@ def descend(
     """
     optimizer = AdamW(parameters, settings.weight_decay)
     history = [] if checkpoints is None else checkpoints.restore(optimizer, what)
-    with contextlib.ExitStack() as stack:
-        stop = None if checkpoints is None else stack.enter_context(StopRequest())
+    stop = StopRequest()
+    with contextlib.nullcontext() if checkpoints is None else stop:
         for _ in range(len(history), settings.steps):
             _step(optimizer, loss, settings, what, history)
-            if checkpoints is not None and stop is not None:
+            if checkpoints is not None:
                 checkpoints.keep(optimizer, history, stop)
     return history
 

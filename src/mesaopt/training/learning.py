@@ -100,8 +100,7 @@ def learn(
 
     The history is empty where nothing is learned so: least squares; the published form of GD-1, which has w_0 = 0 and only a
     line-searched eta; alpha and beta that are taken from another algorithm's table, `scalars`. What is searched comes
-    last.
-    An interrupted learning with checkpoints goes on from the last one.
+    last. An interrupted learning with checkpoints goes on from the last one.
     Raises `InputError` when the scalars are not those of this algorithm, `DivergenceError` when the loss is no longer finite.
     """
     if (scalars is not None) != bool(theory.scalars):

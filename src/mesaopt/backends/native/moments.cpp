@@ -15,11 +15,11 @@ typedef double Wide __attribute__((vector_size(8 * LANES)));
 static INLINE Wide wide(V v) { return __builtin_convertvector(v, Wide); }
 static INLINE V inverse_root(V x) { return 1.f / square_root(x); }
 
-// `n` numbers of each of `count` sequences that lie `stride` apart; zeros in the other lanes.
-static void gather(const float* from, int count, int stride, int n, V* to) {
+// The `n` numbers of each of `count` sequences; zeros in the other lanes.
+static void gather(const float* from, int count, int n, V* to) {
     float* lanes = (float*)to;
     if (count < LANES) std::memset(lanes, 0, n * sizeof(V));
-    for (int l = 0; l < count; l++) for (int i = 0; i < n; i++) lanes[i * LANES + l] = from[(int64_t)l * stride + i];
+    for (int l = 0; l < count; l++) for (int i = 0; i < n; i++) lanes[i * LANES + l] = from[(int64_t)l * n + i];
 }
 
 // Adds the products of all pairs of rows, of one position.
@@ -119,9 +119,9 @@ extern "C" bool mesaopt_moments(int batch, const float* observations, const floa
     Wide sums[PAIRS] = {};
     for (int b = 0; b < batch; b += LANES) {
         const int count = min(LANES, batch - b);
-        gather(observations + (int64_t)b * LENGTH, count, LENGTH, LENGTH, s);
-        if (inputs) gather(inputs + (int64_t)b * T * D, count, T * D, T * D, x);
-        if (values) gather(values + (int64_t)b * T * N, count, T * N, T * N, y);
+        gather(observations + (int64_t)b * LENGTH, count, LENGTH, s);
+        if (inputs) gather(inputs + (int64_t)b * T * D, count, T * D, x);
+        if (values) gather(values + (int64_t)b * T * N, count, T * N, y);
         const V *from = inputs ? x : s, *to = values ? y : s;
         if constexpr (NARROW) by_vectors(from, to, s + N, inverse_lam, sums);
         else by_scores(from, to, s + N, inverse_lam, gram, sums);

@@ -1,4 +1,4 @@
-"""Moments of the predictions of Proposition 2 by native code: those of `mesaopt.training.learning`, up to rounding."""
+"""Moments of the predictions of Proposition 2 by native code: those of `mesaopt.training.moments`, up to rounding."""
 
 import ctypes
 

@@ -1,24 +1,28 @@
 """Regression in context without a trained model: what a layer of softmax attention could compute, and least squares."""
 
+import dataclasses
+
+from mesaopt.figures import contents
 from mesaopt.figures.parts import Axes, Figure, Panel, Source
+from mesaopt.spec.grid import spelled
 
 SIZES = (4, 6, 10, 20, 40, 60)
 #: standard deviations of the noise of a step; the paper calls them variances
 NOISES = (0.1, 0.25, 0.5)
-OWN = (("batch", 0),)
 
 
-def _point(algorithm: str, size: int, noise: float, series: str = "{label}", select: tuple[tuple[str, int], ...] = OWN) -> Source:
+def _point(algorithm: str, size: int, noise: float) -> Source:
     """The mean loss over positions and channels, at the size of the state."""
-    name = f"unclipped-n{size}-noise{str(noise).replace('.', 'p')}/{algorithm}"
-    return Source(name, "loss", series, "t", "mse", select=select, algorithm=True, at=float(size), per=size)
+    by_position = contents.theory(f"unclipped-n{size}-noise{spelled(noise)}/{algorithm}")
+    return dataclasses.replace(by_position, at=float(size), per=size)
 
 
 def _by_size(letter: str, noise: float) -> Panel:
     sources = tuple(_point(algorithm, size, noise) for algorithm in ("lsq", "kernel") for size in SIZES)
-    axes = Axes("dimensions of the state $n_s$", r"loss per channel, mean over $t$")
-    name = f"noise_{str(noise).replace('.', 'p')}"
-    return Panel(name, "sweep", f"Noise: std {noise:g}, variance {noise**2:.3g}", sources, axes, letter=letter)
+    axes = Axes("dimensions of the state $n_s$", "loss per channel, mean over $t$")
+    return Panel(
+        f"noise_{spelled(noise)}", "sweep", f"Noise: std {noise:g}, variance {noise**2:.3g}", sources, axes, letter=letter
+    )
 
 
 def by_noise() -> Figure:
