@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
-from mesaopt.figures import style
+from mesaopt.figures import panels, style
 from mesaopt.figures.draw import DRAWERS
 from mesaopt.figures.options import Style
 from mesaopt.figures.panels import logarithmic
@@ -85,6 +85,12 @@ def test_a_sweep_has_a_marker_and_a_tick_at_every_value_tried():
     assert [tick.get_text() for tick in canvas.get_xticklabels()] == ["1", "2", "4"]
     np.testing.assert_allclose(drawn["LSA"].get_ydata(), [2.015, 1.515, 1.265])
     assert canvas.get_xlabel() == "layers" and len(canvas.collections) == 2
+
+
+def test_labels_of_swept_values_do_not_touch():
+    """Those of figure 20: 6 is too near to 4; where values are apart all of them are there."""
+    assert panels._apart([4.0, 6.0, 10.0, 20.0, 40.0, 60.0]) == ["4", "", "10", "20", "40", "60"]
+    assert panels._apart([1.0, 2.0, 4.0, 8.0]) == ["1", "2", "4", "8"] and panels._apart([0.5]) == ["0.5"]
 
 
 def test_sweeps_are_facets_of_a_table_alone(tmp_path):

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ from mesaopt.spec.look import Look
 BAND_ALPHA = 0.22
 #: up to so many values of a swept setting each have a tick
 MOST_TICKS = 12
+#: labels of ticks that are nearer to each other than this part of the axis would touch
+TOUCHING = 0.05
 
 
 def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
@@ -55,12 +57,22 @@ def draw_sweep(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style)
     _lines(canvas, panel.axes, rows, series_lines(panel, rows), options, marker="o", markersize=3 * options.line_width)
     tried = sorted(rows["x"].unique())
     if len(tried) <= MOST_TICKS:
-        canvas.set_xticks(tried, [f"{x:g}" for x in tried])
+        canvas.set_xticks(tried, _apart(tried))
     if panel.axes is not None and panel.axes.log:
         logarithmic(canvas)
     else:
         canvas.set_ylim(bottom=min(0.0, canvas.get_ylim()[0]))
     _legend(canvas, options, handlelength=2.2)
+
+
+def _apart(ticks: Sequence[float]) -> list[str]:
+    """Labels of ticks in ascending order; none where it would touch the one before it."""
+    labels: list[str] = []
+    free = -np.inf
+    for x in ticks:
+        labels.append(f"{x:g}" if x >= free else "")
+        free = x + TOUCHING * (ticks[-1] - ticks[0]) if labels[-1] else free
+    return labels
 
 
 def draw_layers(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
