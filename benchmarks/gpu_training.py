@@ -25,7 +25,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from gpu_peak import peak  # noqa: E402
-from models import NAMES, counts, make_run, operations  # noqa: E402
+from models import NAMES, SIZES, counts, make_run, operations  # noqa: E402
 from rounds import WARM_UP  # noqa: E402
 from speed_table import JAX, gpu_table  # noqa: E402
 
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one measurement")
     parser.add_argument("--minutes", type=float, default=4.8, help="for everything")
-    parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=[name for name in NAMES if name not in SIZES])
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu.parquet"))
     args = parser.parse_args()
     if not torch.cuda.is_available():

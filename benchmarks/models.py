@@ -18,17 +18,25 @@ _MODELS = {
     "Hybrid-mesa": _RAW | {"layers": ("softmax", "mesa"), "clip": 1.0},
     "Softmax-7-partial": _SOFTMAX_7 | {"n_heads": 12, "d_model": 80, "d_head": 20, "d_pe": 80},
     "Softmax-7-nonlinear": _SOFTMAX_7 | {"d_model": 60, "d_head": 20, "d_pe": 60, "d_mlp": 300, "normalise": "qk"},
+    "Softmax-7-few-shot": _SOFTMAX_7,
+    "Softmax-7-n60": _SOFTMAX_7 | {"d_pe": 240},
 }
 #: of models that are not on the linear task
 _TASKS = {"Softmax-7-partial": Task("partial", 15, 5), "Softmax-7-nonlinear": Task("nonlinear")}
 NAMES = tuple(_MODELS)
+#: sizes other than the usual ones: the contexts of few-shot regression, and the largest state of linearisation
+SIZES = {"Softmax-7-few-shot": {"batch": 128, "time": 224}, "Softmax-7-n60": {"batch": 64, "time": 240, "n_state": 60}}
 
 
-def make_run(name: str, *, batch: int = 256, time: int = 50, n_state: int = 10, depth: int | None = None) -> Run:
-    """The run of a model, by default at the paper's batch and context length.
+def make_run(name: str, **sizes: int) -> Run:
+    """The run of a model at sizes other than the paper's: batch, time (context length), n_state, depth.
 
     On the linear task widths follow the state: 4 n, per head 2 n; other tasks have one size.
     """
+    return _make_run(name, **({"batch": 256, "time": 50, "n_state": 10, "depth": None} | SIZES.get(name, {}) | sizes))
+
+
+def _make_run(name: str, batch: int, time: int, n_state: int, depth: int | None) -> Run:
     values = {"d_model": 4 * n_state, "d_head": 2 * n_state} | _MODELS[name]
     if depth is not None:
         values["layers"] = values["layers"][:1] * depth

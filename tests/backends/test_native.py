@@ -161,6 +161,30 @@ def test_lam_below_its_floor():
     assert relative_error(weights.layers[0].lam.grad, double.layers[0].lam.grad) < MESA_TOLERANCE
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("size", [1, 16, 17, 40, 50])
+def test_two_threads_change_no_bit(layer, size):
+    """Halves have sums of their own; denormal numbers count for zero in both, or in neither."""
+    weights = initialise(lsa(layers=(layer, layer)), 10, [1])
+    weights.layers[0].W_V.data *= 1e-17
+    tokens, targets = batch(weights.model, 10, 50, size)
+    for flush in (False, True):
+        torch.set_flush_denormal(flush)
+        try:
+            found = [
+                gradients_by(NativeBackend(lambda threads=threads: threads), weights, tokens, targets) for threads in (1, 2, 7)
+            ]
+        finally:
+            torch.set_flush_denormal(False)
+        assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+def gradients_by(backend, weights, tokens, targets):
+    """The loss alone, the loss, and all gradients."""
+    losses = backend.loss(weights, tokens, targets), backend.loss_and_gradients(weights, tokens, targets)
+    return [*losses, *(parameter.grad.clone() for parameter in weights.parameters())]
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_nan_and_infinity_come_through(bad, layer):

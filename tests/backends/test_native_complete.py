@@ -38,15 +38,11 @@ PAPER_MODELS = {
 }
 
 
-def check(weights: Transformer, data: tuple) -> None:
-    """The tolerance of all layers, or five times the error of PyTorch in float32 where that is more.
-
-    What positions give to queries and keys is a sum over sequences that cancels: with 12 heads its gradient is up to 1.6e-6 off,
-    2.5 to 3.5 times as much as PyTorch's.
-    """
+def check(weights: Transformer, data: tuple, times: float = 2) -> None:
+    """The tolerance of all layers, or so many `times` the error of PyTorch in float32 if that is more: where gradients cancel."""
     loss, double = reference(weights, data)
     assert relative_error(NativeBackend().loss(weights, *data)[0], loss) < TOLERANCE
-    allowed = 5 * max(gradient_errors(TorchBackend(), weights, data, double).values())
+    allowed = times * max(gradient_errors(TorchBackend(), weights, data, double).values())
     allowed = max(allowed, MESA_TOLERANCE if "mesa" in weights.model.layers else TOLERANCE)
     errors = gradient_errors(NativeBackend(), weights, data, double)
     assert {name: error for name, error in errors.items() if not error < allowed} == {}
@@ -55,7 +51,7 @@ def check(weights: Transformer, data: tuple) -> None:
 def check_model(settings: dict, n_obs: int) -> None:
     """19 sequences are a full group of lanes and a partly filled one on every processor."""
     model = Model(**{"tokens": "raw", "n_heads": 4, "d_head": 20, "init_std": 0.05} | settings)
-    check(initialise(model, n_obs, [1]), batch(model, n_obs, 50, 19))
+    check(initialise(model, n_obs, [1]), batch(model, n_obs, 50, 19), times=0)
 
 
 @pytest.mark.parametrize("name", PAPER_MODELS)

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from mesaopt.errors import InputError
+from mesaopt.process.share import Share
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.stages import train as pack
 from mesaopt.stages.train import choose_device, seed_folders, train_stage
@@ -139,6 +141,42 @@ def run_fake_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statuses: dic
     paths = [tmp_path / f"seed-{seed}" / "weights.safetensors" for seed in statuses]
     train_stage(**arguments(tmp_path, weights=paths, threads=2))
     return started
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_seed_on_two_cores_ends_with_the_bits_of_one(tmp_path: Path):
+    run = replace(make_run(20), training=replace(make_run(20).training, batch=40))
+    for threads in (1, 2):
+        paths = [tmp_path / str(threads) / "seed-1" / "weights.safetensors"]
+        train_stage(**arguments(tmp_path, spec=run, weights=paths, threads=threads, backend="native"))
+    assert weights(tmp_path / "1", [1]) == weights(tmp_path / "2", [1])
+
+
+class SlowProcess(FakeProcess):
+    """A trainer that ends when it has been looked at so many times; keeps the threads that it had each time."""
+
+    def __init__(self, looks: int, share: Share) -> None:
+        super().__init__(None)
+        self.looks, self.share, self.threads = looks, share, []
+
+    def poll(self) -> int | None:
+        self.threads.append(self.share.threads())
+        self.returncode = 0 if len(self.threads) == self.looks else None
+        return self.returncode
+
+
+def test_the_last_seed_of_a_pack_gets_the_cores_of_those_that_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    started: dict[int, SlowProcess] = {}
+    looks = {1: 1, 11: 3, 111: 5}
+
+    def fake_start(run: Run, folders: dict[int, Path], options: object, share: Share, draws: bool) -> FakeProcess:
+        (seed,) = folders
+        return started.setdefault(seed, SlowProcess(looks[seed], share))
+
+    monkeypatch.setattr(pack, "_start", fake_start)
+    paths = [tmp_path / f"seed-{seed}" / "weights.safetensors" for seed in looks]
+    train_stage(**arguments(tmp_path, weights=paths, threads=2))
+    assert {seed: process.threads for seed, process in started.items()} == {1: [1], 11: [1, 1, 1], 111: [1, 1, 2, 2, 2]}
 
 
 def test_checkpoints_of_a_pack_go_when_all_have_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from typing import Any
 from mesaopt.errors import InputError
 from mesaopt.process.device import choose_device
 from mesaopt.process.garbage import search_rarely
+from mesaopt.process.share import Share
 from mesaopt.process.stopping import StopRequest
 from mesaopt.process.threads import one_thread
 from mesaopt.spec.run import Run
@@ -41,8 +42,9 @@ def train_stage(
 ) -> None:
     """Train the run `spec` with the seeds of the paths `weights` (.../seed-N/weights.safetensors).
 
-    At most `threads` processes at a time (a GPU needs one), with a checkpoint every so many seconds. Raises `InputError` in one
-    line, or `SystemExit` where a process of the pack has said why it failed.
+    At most `threads` processes at a time (a GPU needs one), the last of which may use the threads of those that have ended, with
+    a checkpoint every so many seconds. Raises `InputError` in one line, or `SystemExit` where a process of the pack has said why
+    it failed.
     """
     folders = seed_folders(weights)
     if threads < 1 or checkpoint_every < 0:
@@ -76,7 +78,10 @@ def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any
     if options["device"] == "cuda" or run.training.generator != "pcg64":
         from mesaopt.training.extended import train
     torch.set_num_threads(1)
-    train(run, folders, Options(**(dict(options) | {"checkpoints": Path(options["checkpoints"])})))
+    changed: dict[str, Any] = {"checkpoints": Path(options["checkpoints"])}
+    if "threads" in options:
+        changed["threads"] = Share(options["threads"]).threads
+    train(run, folders, Options(**(dict(options) | changed)))
 
 
 def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int) -> None:
@@ -87,13 +92,16 @@ def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, A
     """
     waiting = list(folders)
     running: dict[int, subprocess.Popen[bytes]] = {}
+    shares = {seed: Share() for seed in folders}
     options["keep_checkpoint"] = len(folders) > 1
     with StopRequest() as stop:
         try:
             while waiting or running:
                 while waiting and len(running) < threads:
                     seed = waiting.pop(0)
-                    running[seed] = _start(run, {seed: folders[seed]}, options, draws=not running)
+                    running[seed] = _start(run, {seed: folders[seed]}, options, shares[seed], draws=not running)
+                for seed in running:
+                    shares[seed].give(threads // len(running))
                 time.sleep(_POLL_SECONDS)
                 if stop.signal is not None:
                     stop.leave()
@@ -104,23 +112,29 @@ def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, A
                 process.terminate()
             for process in running.values():
                 process.wait()
+            for share in shares.values():
+                share.close()
     for seed in folders if options["keep_checkpoint"] else ():
         _forget_checkpoint(Path(options["checkpoints"]) / run.name / f"seed-{seed}")
 
 
-def _start(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any], draws: bool) -> subprocess.Popen[bytes]:
+def _start(
+    run: Run, folders: Mapping[int, Path], options: Mapping[str, Any], share: Share, draws: bool
+) -> subprocess.Popen[bytes]:
     """Start the process of one seed; on a terminal only one of those that run at a time `draws` a bar."""
+    bar = "auto" if draws or not sys.stderr.isatty() else "none"
     content = {
         "spec": run.to_dict(),
         "folders": {seed: str(folder) for seed, folder in folders.items()},
-        "options": {**options, "progress": "auto" if draws or not sys.stderr.isatty() else "none"},
+        "options": {**options, "progress": bar, "threads": share.descriptor},
     }
     sources = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": path}
     one_thread(environment)
     command = [sys.executable, "-P", "-m", "mesaopt.stages.train", json.dumps(content)]
-    return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent())
+    descriptors = (share.descriptor,)
+    return subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent(), pass_fds=descriptors)
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -4,7 +4,6 @@ Apart from `training.loop`, so that what is made on a CPU does not depend on it:
 the kernel of GPUs.
 """
 
-import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +15,11 @@ from torch import Tensor
 from mesaopt.backends.cuda.backend import CudaBackend, available
 from mesaopt.data.counted import law_of, training_batch
 from mesaopt.errors import InputError
-from mesaopt.process.checkpoint import exclusive
-from mesaopt.process.stopping import StopRequest
 from mesaopt.spec.run import Run
 from mesaopt.training.captured import CapturedStep
 from mesaopt.training.fused import FusedStep
 from mesaopt.training.held import disagreement
-from mesaopt.training.loop import Options, Trainer, work
-from mesaopt.training.run_folder import is_finished, refuse_diverged, remove_leftovers, write_outputs
+from mesaopt.training.loop import Options, Trainer, train_with
 from mesaopt.training.step import descend, factors
 
 #: the device that the CUDA backend is for
@@ -103,21 +99,4 @@ class ExtendedTrainer(Trainer):
 
 def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
     """`training.loop.train` with an `ExtendedTrainer`: the same files, checkpoints, signals and errors."""
-    seeds, pending = list(folders), list(folders)
-    homes = [options.checkpoints / run.name / f"seed-{seed}" for seed in seeds]
-    with contextlib.ExitStack() as stack:
-        for seed, home in zip(seeds, homes, strict=True):
-            waited = stack.enter_context(exclusive(home, f"{run.name} seed {seed}"))
-            if waited and is_finished(run, seed, folders[seed], work(run)):
-                pending.remove(seed)
-        if not pending:
-            return
-        remove_leftovers(folders.values())
-        stop = stack.enter_context(StopRequest())
-        trainer = ExtendedTrainer(run, seeds, homes, options)
-        for home in homes:
-            refuse_diverged(home, trainer.work)
-        trainer.loop(stop)
-        write_outputs(run, folders, trainer.state, trainer.provenance())
-        if not options.keep_checkpoint:
-            trainer.checkpoint_path.unlink(missing_ok=True)
+    train_with(ExtendedTrainer, run, folders, options)

@@ -7,7 +7,7 @@ that goes on from a checkpoint ends with the same bits as one that was never int
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.backends import choose as backends
+from mesaopt.backends.native.backend import alone
 from mesaopt.data.sequences import inputs_targets
 from mesaopt.data.test_sets import fixed_test_batches
 from mesaopt.errors import diverged
@@ -48,7 +49,8 @@ class Options:
     """How to train; nothing here may change a result beyond rounding (device, backend) or at all (the rest).
 
     `checkpoints` is the folder for all runs' checkpoints, `checkpoint_every` in seconds of wall time. With `keep_checkpoint` a
-    finished training leaves its last checkpoint, from which the outputs can be written again.
+    finished training leaves its last checkpoint, from which the outputs can be written again. `threads` says, step by step, how
+    many may compute.
     """
 
     checkpoints: Path
@@ -57,10 +59,16 @@ class Options:
     backend: str = "auto"
     progress: str = "auto"
     keep_checkpoint: bool = False
+    threads: Callable[[], int] = alone
 
 
 def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
-    """Train one model per seed, all stacked in this process, and write each seed's files into its folder.
+    """Train one model per seed, all stacked in this process, and write each seed's files into its folder; see `train_with`."""
+    train_with(Trainer, run, folders, options)
+
+
+def train_with(trainer_of: type["Trainer"], run: Run, folders: Mapping[int, Path], options: Options) -> None:
+    """Let a trainer of that kind train one model per seed, all stacked in this process, and write each seed's files.
 
     Goes on from a checkpoint if there is one of this very training. While another process trains the same, waits for it and
     takes what it finished. SIGTERM and SIGINT are obeyed after the current step, with a checkpoint. Raises `DivergenceError`
@@ -81,7 +89,7 @@ def train(run: Run, folders: Mapping[int, Path], options: Options) -> None:
         # near the tiny initial weights squared gradients are denormal numbers, which processors handle many times slower
         stack.callback(torch.set_flush_denormal, False)
         torch.set_flush_denormal(True)
-        trainer = Trainer(run, seeds, homes, options)
+        trainer = trainer_of(run, seeds, homes, options)
         for home in homes:
             refuse_diverged(home, trainer.work)
         trainer.loop(stop)
@@ -95,7 +103,7 @@ class Trainer:
 
     def __init__(self, run: Run, seeds: Sequence[int], homes: Sequence[Path], options: Options) -> None:
         self.run, self.seeds, self.homes, self.options = run, seeds, homes, options
-        self.backend = backends.choose(options.backend, run, options.device)
+        self.backend = backends.choose(options.backend, run, options.device, options.threads)
         self.state = TrainingState.initial(run, seeds, options.device)
         cuda = options.device == "cuda"
         self.captured = CapturedStep(run, seeds, self.state, self.backend) if cuda else None

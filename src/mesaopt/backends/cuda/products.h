@@ -118,22 +118,26 @@ DEVICE void project(Block block, const float* x, int x_row, const float* w, int 
     });
 }
 
-// out[t][e] = sum over n < K of x[t][n] w[n][e], or with `adds` += .
+DEVICE void add_or_set(float* to, float value, bool first) { *to = first ? value : *to + value; }
+DEVICE void add_or_set(float* to, Four value, bool first) {
+    Four before = {0, 0, 0, 0};
+    if (!first) before = four(to);
+    set_four(to, {before.x + value.x, before.y + value.y, before.z + value.z, before.w + value.w});
+}
+
+// out[t][e] = sum over n < K of x[t][n] w[n][e], or with `adds` +=: of the sum, which is then rounded once with what is larger.
 template <int K, int COLUMNS>
 DEVICE void unproject(Block block, bool adds, const float* x, int x_row, const float* w, int w_row, float* out, int out_row) {
     using Shape = Tiles<TP, COLUMNS, 1, 4>;
     Shape::each(block, [=](int row, int column, int) {
         float c[Shape::rows][Shape::columns];
         float* to = out + row * Shape::rows * out_row + column * Shape::columns;
-        if (adds) UNROLL for (int i = 0; i < Shape::rows; i++) load_row(c[i], to + i * out_row);
-        else clear(c);
+        clear(c);
         add_rows_by_columns(c, x + row * Shape::rows * x_row, x_row, w + column * Shape::columns, w_row, K);
         UNROLL for (int i = 0; i < Shape::rows; i++) UNROLL for (int j = 0; j < Shape::columns; j += 4)
-            set_four(to + i * out_row + j, {c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]});
+            add_or_set(to + i * out_row + j, {c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}, !adds);
     });
 }
-
-DEVICE void add_or_set(float* to, float value, bool first) { *to = first ? value : *to + value; }
 
 // gradient[i][j] (COLUMNS apart) = or, unless `first`, += sum over t of x[t][i] y[t][j].
 template <int ROWS, int COLUMNS>
@@ -145,9 +149,7 @@ DEVICE void weight_gradient(Block block, const float* x, int x_row, const float*
         add_columns_by_columns(c, x + row * Shape::rows, x_row, y + column * Shape::columns, y_row, 0, T);
         UNROLL for (int i = 0; i < Shape::rows; i++) UNROLL for (int j = 0; j < Shape::columns; j += 4) {
             float* to = gradient + (row * Shape::rows + i) * COLUMNS + column * Shape::columns + j;
-            Four before = {0, 0, 0, 0};
-            if (!first) before = four(to);
-            set_four(to, {before.x + c[i][j], before.y + c[i][j + 1], before.z + c[i][j + 2], before.w + c[i][j + 3]});
+            add_or_set(to, {c[i][j], c[i][j + 1], c[i][j + 2], c[i][j + 3]}, first);
         }
     });
 }

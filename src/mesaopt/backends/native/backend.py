@@ -1,7 +1,7 @@
 """Loss and gradients by the native kernel, for every model whose layers it has equations for."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import cast
 
@@ -49,13 +49,22 @@ def available(run: Run) -> str | None:
     return None
 
 
-class NativeBackend:
-    """The kernel, single-threaded, for one seed (pack = 1) in float32 on the CPU.
+def alone() -> int:
+    """One thread."""
+    return 1
 
+
+class NativeBackend:
+    """The kernel, for one seed (pack = 1) in float32 on the CPU.
+
+    `threads` says, step by step, how many threads it may use; two are of use (one half of a batch each), and change no bit.
     Raises `InputError` for a model or tensors that it does not support (see `available`), or without a working compiler.
     """
 
     name = "native"
+
+    def __init__(self, threads: Callable[[], int] = alone) -> None:
+        self.threads = threads
 
     def sampler(self, task: Task) -> NativeSampler:
         """Native code that draws training batches; raises `BuildError` where it cannot be compiled."""
@@ -65,7 +74,7 @@ class NativeBackend:
         self, model: Transformer, tokens: Float[Tensor, "1 batch time token"], targets: Float[Tensor, "1 batch time n_obs"]
     ) -> Float[Tensor, " 1"]:
         """Loss alone: half the squared error summed over channels, mean over sequences and positions."""
-        return _call(model, tokens, targets, gradients=None)
+        return _call(model, tokens, targets, None, self.threads())
 
     @torch.no_grad()
     def loss_and_gradients(
@@ -79,7 +88,7 @@ class NativeBackend:
         rooms = [_room(layer, merged) for layer in model.blocks()]
         d_position = _position_table(model, tokens.shape[2], gradients=True)
         ends = [None if p is None else p.grad for p in _embeddings(model)]
-        losses = _call(model, tokens, targets, [*chain.from_iterable(rooms), *ends, d_position])
+        losses = _call(model, tokens, targets, [*chain.from_iterable(rooms), *ends, d_position], self.threads())
         if d_position is not None:
             _position_gradients(model, d_position)
         if merged:
@@ -156,7 +165,7 @@ def _position_gradients(model: Transformer, d_table: Float[Tensor, "2 heads time
 
 
 @torch.no_grad()
-def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequence[Tensor | None] | None) -> Tensor:
+def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequence[Tensor | None] | None, threads: int) -> Tensor:
     spec = model.model
     if reason := unsupported(spec):
         raise InputError(reason)
@@ -183,6 +192,7 @@ def _call(model: Transformer, tokens: Tensor, targets: Tensor, gradients: Sequen
         ctypes.c_float(spec.clip or 0.0),
         spec.d_model + spec.d_pe,
         batch,
+        threads,
         ctypes.c_void_p(tokens.data_ptr()),
         ctypes.c_void_p(targets.data_ptr()),
         _pointers(inputs),

@@ -26,10 +26,10 @@ from mesaopt.process.home import cache_folder
 FOLDER = Path(__file__).parent
 KERNEL = "kernel.cpp"
 #: what C++ files of this folder include
-HEADERS = ("attention.h", "mlp.h", "products.h", "vectors.h")
+HEADERS = ("attention.h", "layer.h", "mlp.h", "products.h", "vectors.h")
 COMPILERS = ("g++", "clang++", "c++")
 #: no -ffast-math: NaN and infinity must come through, and `exponential` relies on the order of its additions
-FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
 TARGET_FLAGS = {
     "x86_64": ("-march=native", "-mprefer-vector-width=512"),
     "aarch64": ("-mcpu=native",),

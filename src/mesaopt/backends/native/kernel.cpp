@@ -1,8 +1,9 @@
-// Loss and gradients of a stack of attention layers (linear, softmax, mesa) with or without MLPs, single precision, one thread.
+// Loss and gradients of a stack of attention layers (linear, softmax, mesa) with or without MLPs, single precision, one or two threads.
 //
 // Data layout. One vector lane is one sequence: a vector V holds the same number of LANES sequences, and every activation is
 // an array of V, so that all arithmetic is elementwise and lanes meet only in the sums that are weight gradients. A batch is
 // worked off in groups of LANES sequences, each group forward and backward, so that its activations stay in cache.
+// The groups of the first half and those of the second have sums of their own, whoever computes them: two threads change no bit.
 //
 //   rows      [T][E]        residual stream: position, channel
 //   head      [T][D]        queries, keys, values, outputs of one head: position, channel
@@ -18,185 +19,14 @@
 //
 // MERGED is for linear layers whose heads are wide (D = E here): W_K^T W_Q takes the place of W_Q, W_O W_V that of W_O, and the
 // residual stream itself is keys and values. That is fewer operations as soon as two E x E products cost less than four E x d_head.
-#include <cstdlib>
+#include <system_error>
+#include <thread>
 #include <vector>
-#if defined(__linux__)
-#include <sys/mman.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
 #endif
 
-#include "attention.h"
-#include "mlp.h"
-#include "products.h"
-
-constexpr bool KEEP_SCORES = T <= 256;  // longer contexts compute the scores again in the backward pass
-
-// kinds of layers come by name, never by a place in somebody's list
-enum Kind { LINEAR, SOFTMAX, MESA, UNKNOWN };
-static Kind kind_called(const char* name) {
-    static const char* const names[] = {"linear", "softmax", "mesa"};
-    int kind = LINEAR;
-    while (kind != UNKNOWN && std::strcmp(names[kind], name)) kind++;
-    return (Kind)kind;
-}
-
-// ---- memory -----------------------------------------------------------------------------------------------------------------
-
-// One block per thread that only grows. `lay_out` runs over it twice: without memory, to count, and then for good.
-struct Workspace {
-    static constexpr size_t HUGE_PAGE = 1 << 21;
-    char* memory = nullptr;
-    size_t size = 0, used = 0;
-    ~Workspace() { std::free(memory); }
-    template <class X> X* take(size_t n) {
-        const size_t at = used;
-        used += (n * sizeof(X) + 63) / 64 * 64;
-        return used <= size ? (X*)(memory + at) : nullptr;
-    }
-    bool grow() {
-        if (used <= size) return true;
-        std::free(memory);
-        size = (used + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-        memory = (char*)std::aligned_alloc(HUGE_PAGE, size);
-        if (!memory) size = 0;
-#if defined(__linux__)
-        if (memory) madvise(memory, size, MADV_HUGEPAGE);  // fewer address translations: 5 to 10 % of a step
-#endif
-        return memory;
-    }
-};
-
-// What one layer keeps: tables for q, k, v, o of every head, and one group's activations.
-struct Layer {
-    Kind kind;
-    float *m, *m_transposed, *dm;  // [4][heads] tables
-    const float* lam;              // [heads]
-    V* dlam;                       // [heads]
-    V *x, *z;                      // rows: input; output before the clip
-    V *qkv, *y, *r, *s;            // [PROJECTED][heads] heads; outputs; R_t q_t of a mesa layer; scores
-    V* norms;                      // [PROJECTED][heads][T] of queries, keys and values before they are normalised
-    Mlp mlp;
-};
-
-struct Stack {
-    int depth, heads;
-    float clip;  // 0: none
-    Layer* layers;
-    const float* position;  // [2][heads][T][D]: what the positions add to the first layer's queries and keys, or null
-    V* d_position;
-    V *tokens, *targets, *errors;             // [T][N or E], [T][N], [T][N]
-    V *out, *dx;                              // rows: output of the last layer; gradient
-    V *dy, *dqkv, *dr, *ds, *scores, *state;  // scratch of one layer's backward pass and of `mesa`
-    MlpScratch mlp;
-    const float* unembedding;                 // (N, E)
-    float *unembedding_transposed, *embedding_transposed, *d_embedding, *d_unembedding;  // (E, N), (N, E), (E, N), (N, E)
-};
-
-constexpr size_t TABLE = (size_t)D * E, HEAD = (size_t)T * D, ROWS = (size_t)T * E, SCORES = (size_t)T * T;
-constexpr int PROJECTED = MERGED ? 1 : 3;  // queries, keys, values
-static_assert(!MERGED || D == E, "keys and values are the residual stream");
-static_assert(!MERGED || NORMALISE == 0, "queries and keys are not known one by one");
-
-static bool is_normalised(int which, bool first) { return !first && (NORMALISE >> which & 1); }
-
-static V* scores_of(const Stack& k, const Layer& l, int h) { return KEEP_SCORES ? l.s + h * SCORES : k.scores; }
-
-// Queries that meet the keys in the attention: the mesa layer's are R_t q_t.
-static const V* queries_of(const Layer& l, int h) { return (l.kind == MESA ? l.r : l.qkv) + h * HEAD; }
-static const V* keys_of(const Stack& k, const Layer& l, int h) { return MERGED ? l.x : l.qkv + (k.heads + h) * HEAD; }
-static const V* values_of(const Stack& k, const Layer& l, int h) { return MERGED ? l.x : l.qkv + (2 * k.heads + h) * HEAD; }
-
-static void attention_weights(const Stack& k, const Layer& l, int h) {
-    scores(queries_of(l, h), keys_of(k, l, h), scores_of(k, l, h));
-    if (l.kind == SOFTMAX) softmax(scores_of(k, l, h));
-}
-
-// ---- one layer --------------------------------------------------------------------------------------------------------------
-
-static void project(const Stack& k, const Layer& l, int which, int h, bool first) {
-    const int index = which * k.heads + h;
-    V* head = l.qkv + index * HEAD;
-    const bool shifted = first && k.position && which < 2;
-    if (shifted) for (size_t i = 0; i < HEAD; i++) head[i] = fill(k.position[index * HEAD + i]);
-    product<E, D>(shifted ? ADD : SET, 1, l.x, E, 0, l.m + index * TABLE, D, 0, head, D);
-    if (is_normalised(which, first)) unit_norm(head, l.norms + index * T);
-}
-
-// OUT: how many channels of the output are read: E, or in the last layer of an unembedded model n_obs. An MLP reads all of them.
-template <int OUT> constexpr int MIXED = D_MLP > 0 ? E : OUT;
-
-template <int OUT> static void forward(const Stack& k, const Layer& l, bool first, V* out) {
-    for (int h = 0; h < k.heads; h++) {
-        for (int which = 0; which < PROJECTED; which++) project(k, l, which, h, first);
-        if (l.kind == MESA) mesa(keys_of(k, l, h), l.qkv + h * HEAD, l.lam[h], l.r + h * HEAD, k.state);
-        attention_weights(k, l, h);
-        attend(scores_of(k, l, h), values_of(k, l, h), l.y + h * HEAD);
-    }
-    V* mixed = D_MLP > 0 ? l.mlp.in : l.z;
-    for (int t = 0; t < T; t++) std::memcpy(mixed + t * E, l.x + t * E, MIXED<OUT> * sizeof(V));
-    product<D, MIXED<OUT>>(ADD, k.heads, l.y, D, HEAD, l.m_transposed + 3 * k.heads * TABLE, E, TABLE, mixed, E);
-    if constexpr (D_MLP > 0) mlp_forward<OUT, D_MLP>(l.mlp, k.mlp, l.z);
-    if (k.clip == 0) return;
-    const V high = fill(k.clip), low = -high;
-    for (int t = 0; t < T; t++) for (int e = 0; e < OUT; e++) {
-        const V z = l.z[t * E + e];
-        out[t * E + e] = z > high ? high : z < low ? low : z;  // NaN stays NaN
-    }
-}
-
-// Gradients of the head's queries, keys and values from that of its output. Merged heads add those of keys and values to that of
-// the residual stream, which dk and dv then are (null: nobody needs it).
-static void attention_back(const Stack& k, const Layer& l, int h, const V* dy, V* dq, V* dk, V* dv) {
-    constexpr Into into = MERGED ? ADD : SET;
-    const V *keys = keys_of(k, l, h), *queries = queries_of(l, h);
-    V* s = scores_of(k, l, h);
-    if (!KEEP_SCORES) attention_weights(k, l, h);
-    scores(dy, values_of(k, l, h), k.ds);
-    if (dv) attend_back(into, s, dy, dv);
-    if (l.kind == SOFTMAX) softmax_back(s, k.ds);
-    attend(k.ds, keys, l.kind == MESA ? k.dr : dq);
-    if (l.kind != MESA) {
-        if (dk) attend_back(into, k.ds, queries, dk);
-        return;
-    }
-    // The solve is its own adjoint: dq_t = R_t dr_t, and R_t's dependence on the keys gives -(dq r^T + r dq^T) k.
-    mesa(keys, k.dr, l.lam[h], dq, k.state);
-    scores(dq, keys, k.ds, true);
-    attend_back(SET, k.ds, queries, dk);
-    attend_back(SET, s, dq, k.dr);
-    V sum = {};
-    for (size_t i = 0; i < HEAD; i++) dk[i] -= k.dr[i], sum += dq[i] * queries[i];
-    l.dlam[h] += sum / (l.lam[h] * l.lam[h]);
-}
-
-// k.dx: gradient of the layer's output, on return that of its input (if anything below needs it).
-template <int OUT> static void backward(const Stack& k, const Layer& l, bool first) {
-    const bool below = !first || RAW;
-    V *dq = k.dqkv, *stream = below ? k.dx : nullptr, *dk = MERGED ? stream : dq + HEAD, *dv = MERGED ? stream : dq + 2 * HEAD;
-    const V high = fill(k.clip), low = -high;
-    if (k.clip != 0) for (int t = 0; t < T; t++) for (int e = 0; e < OUT; e++) {
-        const V z = l.z[t * E + e];
-        V& dx = k.dx[t * E + e];
-        dx = z >= low ? (z <= high ? dx : V{}) : V{};
-    }
-    if constexpr (D_MLP > 0) mlp_backward<OUT, D_MLP>(l.mlp, k.mlp, k.dx);
-    // W_O's product reads dx for every head before the first head's input gradient is added to it.
-    for (int h = 0; h < k.heads; h++) {
-        const size_t o = (3 * k.heads + h) * TABLE;
-        weight_gradient<MIXED<OUT>, D>(k.dx, E, l.y + h * HEAD, D, l.dm + o, D);
-        product<MIXED<OUT>, D>(SET, 1, k.dx, E, 0, l.m + o, D, 0, k.dy + h * HEAD, D);
-    }
-    for (int h = 0; h < k.heads; h++) {
-        attention_back(k, l, h, k.dy + h * HEAD, dq, dk, dv);
-        for (int which = 0; which < PROJECTED; which++) {
-            const int index = which * k.heads + h;
-            if (is_normalised(which, first)) unit_norm_back(l.qkv + index * HEAD, l.norms + index * T, k.dqkv + which * HEAD);
-            weight_gradient<E, D>(l.x, E, k.dqkv + which * HEAD, D, l.dm + index * TABLE, D);
-        }
-        if (below) product<D, E>(ADD, PROJECTED, k.dqkv, D, HEAD, l.m_transposed + h * TABLE, E, k.heads * TABLE, k.dx, E);
-        if (first && k.position) for (int which = 0; which < 2; which++)
-            for (size_t i = 0; i < HEAD; i++) k.d_position[(which * k.heads + h) * HEAD + i] += k.dqkv[which * HEAD + i];
-    }
-}
+#include "layer.h"
 
 // ---- the whole model --------------------------------------------------------------------------------------------------------
 
@@ -232,7 +62,10 @@ static void load_weights(const Stack& k, const float* const* parameters, int fir
     }
 }
 
-static void store_gradients(const Stack& k, float* const* gradients, int first_in) {
+static void give(Into into, float& to, float value) { to = into == SET ? value : to + value; }
+
+// Sets the caller's arrays, or adds to them.
+static void store_gradients(Into into, const Stack& k, float* const* gradients, int first_in) {
     for (int i = 0; i < k.depth; i++) {
         const Layer& l = k.layers[i];
         for (int which = 0; which < 4; which++) for (int h = 0; h < k.heads; h++) {
@@ -240,16 +73,17 @@ static void store_gradients(const Stack& k, float* const* gradients, int first_i
             const int row = row_of(i, which, first_in);
             float* g = gradients[PER_LAYER * i + which] + (size_t)h * D * row;
             const float* dm = l.dm + (which * k.heads + h) * TABLE;
-            for (int e = 0; e < E; e++) for (int d = 0; d < D; d++) g[which < 3 ? d * row + e : e * D + d] = dm[e * D + d];
+            for (int e = 0; e < E; e++) for (int d = 0; d < D; d++) give(into, g[which < 3 ? d * row + e : e * D + d], dm[e * D + d]);
         }
-        if (l.kind == MESA) for (int h = 0; h < k.heads; h++) gradients[PER_LAYER * i + 4][h] = lane_sum(l.dlam[h]);
-        if (D_MLP == 0) continue;
-        std::memcpy(gradients[PER_LAYER * i + 5], l.mlp.dw[0], D_MLP * E * sizeof(float));
-        transpose(l.mlp.dw[1], D_MLP, E, gradients[PER_LAYER * i + 6]);
+        if (l.kind == MESA) for (int h = 0; h < k.heads; h++) give(into, gradients[PER_LAYER * i + 4][h], lane_sum(l.dlam[h]));
+        for (int u = 0; u < D_MLP; u++) for (int e = 0; e < E; e++) {
+            give(into, gradients[PER_LAYER * i + 5][u * E + e], l.mlp.dw[0][u * E + e]);
+            give(into, gradients[PER_LAYER * i + 6][e * D_MLP + u], l.mlp.dw[1][u * E + e]);
+        }
     }
     float* const* ends = gradients + PER_LAYER * k.depth;
-    for (int i = 0; i < N * E && RAW; i++) ends[0][i] = k.d_embedding[i], ends[1][i] = k.d_unembedding[i];
-    for (size_t i = 0; k.position && i < 2 * k.heads * HEAD; i++) ends[2][i] = lane_sum(k.d_position[i]);
+    for (int i = 0; i < N * E && RAW; i++) give(into, ends[0][i], k.d_embedding[i]), give(into, ends[1][i], k.d_unembedding[i]);
+    for (size_t i = 0; k.position && i < 2 * k.heads * HEAD; i++) give(into, ends[2][i], lane_sum(k.d_position[i]));
 }
 
 // Turns `count` sequences of `width` floats into lanes. The lanes that are left over hold zeros: so are their predictions (there are
@@ -336,31 +170,95 @@ static void group_backward(const Stack& k, float scale) {
     if constexpr (RAW) weight_gradient<E, N>(k.dx, E, k.tokens, N, k.d_embedding, N);
 }
 
+// What the caller asks for.
+struct Call {
+    int depth;
+    const char* const* kinds;
+    int heads;
+    float clip;
+    int first_in, batch;
+    const float *tokens, *targets;
+    const float* const* parameters;
+    float* const* gradients;  // null: loss only
+};
+
+// Part of a batch, with sums of its own.
+struct Part {
+    std::vector<Layer> layers;
+    Stack stack = {};
+    double sum = 0;         // of squared errors
+    bool computed = false;  // or there is no memory
+
+    void compute(const Call& c, int from, int to, Workspace& workspace) {
+        const float* const* ends = c.parameters + PER_LAYER * c.depth;
+        layers.resize(c.depth);
+        for (int i = 0; i < c.depth; i++)
+            layers[i].kind = kind_called(c.kinds[i]), layers[i].lam = c.parameters[PER_LAYER * i + 4];
+        Stack& k = stack;
+        k.depth = c.depth, k.heads = c.heads, k.clip = c.clip, k.layers = layers.data();
+        k.unembedding = ends[1], k.position = ends[2];
+        lay_out(workspace, k);
+        if (!workspace.grow()) return;
+        lay_out(workspace, k);
+        load_weights(k, c.parameters, c.first_in);
+        if constexpr (RAW) transpose(ends[0], E, N, k.embedding_transposed), transpose(ends[1], N, E, k.unembedding_transposed);
+        if (c.gradients) clear_gradients(k);
+        for (int b = from; b < to; b += LANES) {
+            const size_t at = (size_t)b * T;
+            sum += group_forward(k, c.tokens + at * (RAW ? N : E), c.targets + at * N, min(to - b, LANES));
+            if (c.gradients) group_backward(k, 1.f / ((float)c.batch * T));
+        }
+        computed = true;
+    }
+    void store(Into into, const Call& c) const {
+        if (c.gradients && computed) store_gradients(into, stack, c.gradients, c.first_in);
+    }
+};
+
+// How this thread rounds, and whether it takes denormal numbers for zero.
+#if defined(__SSE__)
+static uint64_t float_mode() { return _mm_getcsr(); }
+static void set_float_mode(uint64_t mode) { _mm_setcsr(mode); }
+#elif defined(__aarch64__)
+static uint64_t float_mode() {
+    uint64_t mode;
+    asm volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+static void set_float_mode(uint64_t mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+static uint64_t float_mode() { return 0; }
+static void set_float_mode(uint64_t) {}
+#endif
+
+// A thread that computes as this one does; not joinable where the system has none to give.
+template <class F> static std::thread thread_like_this(F work) {
+    try {
+        return std::thread([work, mode = float_mode()] { set_float_mode(mode), work(); });
+    } catch (const std::system_error&) {
+        return {};
+    }
+}
+
 // Mean over sequences and positions of half the squared error summed over channels; NaN if there is no memory, -1 for a kind of
-// layer that is not known here. Fills `gradients` (null: loss only). tokens (batch, T, N or E), targets (batch, T, N).
-extern "C" double mesaopt_loss(int depth, const char* const* kinds, int heads, float clip, int first_in, int batch, const float* tokens,
-                               const float* targets, const float* const* parameters, float* const* gradients) {
-    static thread_local Workspace workspace;
-    std::vector<Layer> layers(depth);
-    for (int i = 0; i < depth; i++) {
-        layers[i].kind = kind_called(kinds[i]), layers[i].lam = parameters[PER_LAYER * i + 4];
-        if (layers[i].kind == UNKNOWN) return -1;
-    }
-    const float* const* ends = parameters + PER_LAYER * depth;
-    Stack k = {};
-    k.depth = depth, k.heads = heads, k.clip = clip, k.layers = layers.data(), k.unembedding = ends[1], k.position = ends[2];
-    lay_out(workspace, k);
-    if (!workspace.grow()) return std::nan("");
-    lay_out(workspace, k);
-    load_weights(k, parameters, first_in);
-    if constexpr (RAW) transpose(ends[0], E, N, k.embedding_transposed), transpose(ends[1], N, E, k.unembedding_transposed);
-    if (gradients) clear_gradients(k);
-    double sum = 0;
-    for (int b = 0; b < batch; b += LANES) {
-        const int count = min(batch - b, LANES);
-        sum += group_forward(k, tokens + (size_t)b * T * (RAW ? N : E), targets + (size_t)b * T * N, count);
-        if (gradients) group_backward(k, 1.f / ((float)batch * T));
-    }
-    if (gradients) store_gradients(k, gradients, first_in);
-    return 0.5 * sum / ((double)batch * T);
+// layer that is not known here. Fills `gradients` (null: loss only). tokens (batch, T, N or E), targets (batch, T, N). With two
+// `threads` each computes half of the batch.
+extern "C" double mesaopt_loss(int depth, const char* const* kinds, int heads, float clip, int first_in, int batch, int threads,
+                               const float* tokens, const float* targets, const float* const* parameters, float* const* gradients) {
+    static thread_local Workspace workspaces[2];
+    for (int i = 0; i < depth; i++) if (kind_called(kinds[i]) == UNKNOWN) return -1;
+    const Call call = {depth, kinds, heads, clip, first_in, batch, tokens, targets, parameters, gradients};
+    const int groups = (batch + LANES - 1) / LANES, middle = min((groups + 1) / 2 * LANES, batch);
+    Part first, second;
+    std::thread other;
+    if (threads > 1 && middle < batch)
+        other = thread_like_this([&, workspace = workspaces + 1] { second.compute(call, middle, batch, *workspace); });
+    const bool apart = other.joinable();
+    first.compute(call, 0, middle, workspaces[0]);
+    first.store(SET, call);
+    if (apart) other.join();
+    else if (middle < batch) second.compute(call, middle, batch, workspaces[0]);
+    if (middle < batch) second.store(ADD, call);
+    if (!first.computed || (middle < batch && !second.computed)) return std::nan("");
+    return 0.5 * (first.sum + second.sum) / ((double)batch * T);
 }

@@ -48,6 +48,10 @@ template <int ROWS, int COLS> struct Tile {
     INLINE void load(const V* from, int row) {
         UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLS; j++) c[i][j] = from[i * row + j];
     }
+    // What is added last is rounded once: a residual stream is larger than each of the many terms that layers add to it.
+    INLINE void plus(const V* other, int row) {
+        UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < COLS; j++) c[i][j] += other[i * row + j];
+    }
     // to[i][j] += sum over lanes
     INLINE void add_lane_sums(float* to, int row) const {
         UNROLL for (int i = 0; i < ROWS; i++) {
@@ -76,8 +80,8 @@ static void product(Into into, int chunks, const V* a, int a_row, int a_chunk, c
     Tiling<T, TILE_M>::all([=](auto rows, int m) INLINE_LAMBDA {
         Tiling<COLS, TILE_N>::all([=](auto cols, int n) INLINE_LAMBDA {
             Tile<rows.value, cols.value> tile;
-            if (into == ADD) tile.load(c + m * c_row + n, c_row);
             for (int i = 0; i < chunks; i++) tile.add(K, a + i * a_chunk + m * a_row, a_row, 1, w + i * w_chunk + n, w_row, 1);
+            if (into == ADD) tile.plus(c + m * c_row + n, c_row);
             tile.store(c + m * c_row + n, c_row);
         });
     });
