@@ -13,7 +13,13 @@ from mesaopt.errors import InputError, unknown
 PACKAGE = "mesaopt"
 SOURCES = Path(__file__).resolve().parents[1]
 #: what a word means -> the folder of its modules
-FOLDERS = {"task kind": "data/tasks", "layer": "models/layers", "objective": "models/objectives"}
+FOLDERS = {
+    "task kind": "data/tasks",
+    "layer": "models/layers",
+    "objective": "models/objectives",
+    "corpus": "data/corpora",
+    "tokeniser": "data/tokenisers",
+}
 
 
 @functools.cache
