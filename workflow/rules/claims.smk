@@ -11,7 +11,7 @@ def claims():
 
 def claim_figures(wildcards):
     """The figures that claims read; at the `recorded` scale those that ship with the project."""
-    here = recorded_figures() if wildcards.any_scale == "recorded" else FIGURES
+    here = recorded_figures() if wildcards.any_scale == "recorded" else figures_with_text()
     if not here:
         stop(f"there are no recorded tables in {ROOT / 'results/recorded/tables'}")
     return [name for name in claims().figures(wildcards.any_scale) if name in here and name not in config["agreement_without"]]

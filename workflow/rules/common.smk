@@ -1,15 +1,18 @@
 # What the rules share: the checked configuration, the plan of each scale, code fingerprints, small path helpers.
 
 import json
+import re
 import shutil
 from itertools import groupby
 from shlex import quote
 
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
+from mesaopt.data.packages import PACKAGES
 from mesaopt.backends.native.build import BuildError, require_compiler
 from mesaopt.process.dates import date_now
 from mesaopt.errors import InputError
+from mesaopt.spec.language_plan import language_looks
 from mesaopt.spec.plan import resolve
 from mesaopt.figures.registry import FIGURES
 from mesaopt.figures import registry
@@ -75,7 +78,15 @@ def recorded_figures():
 
 def drawable_figures():
     """What `all` asks for: every figure; at the `recorded` scale those whose tables ship with the project."""
-    return recorded_figures() if SCALE == "recorded" else list(FIGURES)
+    return recorded_figures() if SCALE == "recorded" else figures_with_text()
+
+
+@cache
+def figures_with_text():
+    """All figures but those of language models where the scale's text is one that nobody gave."""
+    language, looks = plan(SCALE).language, plan(SCALE).looks
+    without = {run for run in language.runs if language.missing_text(run)}
+    return [name for name in FIGURES if not without or not without.intersection(registry.runs(name, looks))]
 
 
 def task_of(name):
@@ -261,6 +272,35 @@ def shared_job(entries):
     return lambda wildcards: "analysis" if quick and "analysis" in workflow.group_settings.group_components else None
 
 
+# --- language models
+def language_run(wildcards):
+    """The run on text of a job; a scale may leave it out."""
+    runs = plan(wildcards.scale).language.runs
+    if wildcards.language not in runs:
+        stop(f"{wildcards.language} is left out at scale {wildcards.scale} (language_without in config/scales.yaml)")
+    return runs[wildcards.language]
+
+
+def text_of(wildcards):
+    """The tokens that a run on text is trained on."""
+    if missing := plan(wildcards.scale).language.missing_text(language_run(wildcards).name):
+        stop(f"{missing} (config/README.md)")
+    return place(files.TOKENS).format(scale=wildcards.scale, text=task_of(wildcards.language))
+
+
+def text_packages(wildcards):
+    """The packages that a text, or its vocabulary, is read from."""
+    from mesaopt.data.shards import package_names  # numpy, which planning anything else need not wait for
+
+    named = package_names(plan(wildcards.scale).language.texts[wildcards.text])
+    return [f"results/packages/{PACKAGES[name].file}" for name in named]
+
+
+def on_text(file):
+    """A file in the folder of a run on text."""
+    return place(file).replace("{run}", "{language}")
+
+
 # --- figures
 def figure_seeds(wildcards):
     return plan(wildcards.scale).seeds
@@ -342,6 +382,8 @@ wildcard_constraints:
     task="|".join(_KNOWN.tasks),
     run="|".join(_KNOWN.runs),
     algorithm="|".join(_KNOWN.theory),
+    text="|".join(_KNOWN.language.texts),
+    language="|".join(language_looks(SETTINGS.experiments)),
     seed=r"\d+",
     any_scale="|".join([*COMPUTED_SCALES, "recorded"]),
     figure="|".join(FIGURES),

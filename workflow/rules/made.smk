@@ -32,7 +32,7 @@ def said_of(job):
             ]
             return next(filter(None, found), None), None not in found
         if entry.name == "collect":
-            return told.collected_otherwise(values["provenance"], plan(job.wildcards.scale).run, values["seeds"]), False
+            return told.collected_otherwise(values["provenance"], plan(job.wildcards.scale).any_run, values["seeds"]), False
         if other := told.made_otherwise(entry, values):
             return other, False
     return None, False

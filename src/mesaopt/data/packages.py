@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.store.disk import sha256
-from mesaopt.store.tables import atomic_path
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ def fetch_stage(package: str, out: Path) -> None:
 
     Raises `InputError` in one line where pip cannot, or where what comes is another file than the pinned one.
     """
+    from mesaopt.store.tables import atomic_path  # pandas, which the workflow need not wait for
+
     pinned = package_called(package)
     with tempfile.TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"

@@ -67,17 +67,21 @@ def _written(text: Text, folder: Path, packages: Mapping[str, Path]) -> dict[str
         "text": text.to_dict(),
         "vocabulary": {"size": vocabulary.size, "end": vocabulary.end, "file": file.name, "sha256": sha256(file)},
         "splits": {split: writer.facts() for split, writer in writers.items()},
-        "packages": {name: _of_package(name) for name in _names(text)},
+        "packages": {name: _of_package(name) for name in package_names(text)},
         **provenance(),
     }
 
 
+def packages_from(text: str) -> dict[str, Path]:
+    """Files by name of package, from JSON; raises `InputError` for anything else."""
+    try:
+        return {str(name): Path(path) for name, path in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError("--packages: must be JSON, a file by the name of each package") from None
+
+
 def package_names(text: Text) -> list[str]:
     """The packages that must be fetched for a text."""
-    return _names(text)
-
-
-def _names(text: Text) -> list[str]:
     named = [*(corpus_called(corpus).package for corpus in text.corpora), tokeniser_called(text.tokeniser).package]
     return [name for name in dict.fromkeys(named) if name]
 

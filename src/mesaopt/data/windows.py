@@ -4,7 +4,7 @@ Where a sequence begins is a pure function of (seed, stream, step), as all that 
 documents follow one another.
 """
 
-from collections.abc import Sequence
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ class Tokens:
         self.vocabulary_size: int = facts["vocabulary"]["size"]
         self.total: int = facts["splits"][split]["tokens"]
         shards = facts["splits"][split]["shards"]
+        #: of all tokens of the split
+        self.digest = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
         self.parts = [_mapped(path.parent / shard["file"], shard, 2 * self.total <= CHECKED) for shard in shards]
         #: places where a sequence may begin, up to the end of every file
         self.ends = np.cumsum([max(0, len(part) - self.length) for part in self.parts])
@@ -70,8 +72,3 @@ def repeated(vocabulary_size: int, length: int, count: int, seed: int) -> Int64[
     half = -(-(length + 1) // 2)
     first = generator(seed, "repeated").integers(0, vocabulary_size, size=(count, half))
     return torch.from_numpy(np.concatenate([first, first], axis=1)[:, : length + 1].astype(np.int64))
-
-
-def split_windows(batch: Int64[Tensor, "batch time_plus_1"], size: int) -> Sequence[Int64[Tensor, "part time_plus_1"]]:
-    """Parts of at most `size` sequences."""
-    return batch.split(size or len(batch))

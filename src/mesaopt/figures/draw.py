@@ -22,6 +22,7 @@ from mesaopt.store.tables import atomic_path, read_table
 
 DRAWERS = {
     "curves": panels.draw_curves,
+    "measured": panels.draw_measured,
     "shades": panels.draw_shades,
     "layers": panels.draw_layers,
     "descent": panels.draw_descent,
@@ -111,8 +112,13 @@ def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     if panel.kind == "schematic":
         draw_schematic(canvas, options.font_size)
         return
+    if rows.empty and (not panel.sources or all(source.optional for source in panel.sources)):
+        panels.draw_nothing(canvas, options)
+        return
     missing = [
-        source.series for source in panel.sources if "{" not in source.series and not (rows["series"] == source.series).any()
+        source.series
+        for source in panel.sources
+        if not source.optional and "{" not in source.series and not (rows["series"] == source.series).any()
     ]
     if rows.empty or missing:
         raise InputError(

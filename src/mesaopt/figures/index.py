@@ -6,7 +6,7 @@ project's own.
 
 from collections.abc import Callable
 
-from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, linear_layers, overview, regression
+from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, language, linear_layers, overview, regression
 from mesaopt.figures.parts import Figure
 
 INDEX: dict[str, Callable[[], Figure]] = {
@@ -31,6 +31,9 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig23": complete.sensitivity_nonlinear,
     "fig24": complete.softmax_partial,
     "fig25": complete.softmax_nonlinear,
+    "fig26": language.key_shift,
+    "fig27": language.hybrids,
+    "fig28": language.first_layer,
     "ext/layers": kinds_of_layers.side_by_side,
     "ext/observations": complete.observations,
     "v2/fig2": complete.tokens_and_features,

@@ -37,6 +37,22 @@ def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     _legend(canvas, options, handlelength=2.2)
 
 
+def draw_measured(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
+    """Curves whose y axis does not begin at zero: what is measured along a training, and may be negative."""
+    lines = series_lines(panel, rows)
+    _lines(canvas, panel.axes, rows, lines, options)
+    _finish(canvas, panel.axes, rows)
+    if panel.axes is not None and not panel.axes.log:
+        canvas.axhline(0, color="0.7", linewidth=0.6, zorder=1)
+    _legend(canvas, options, handlelength=1.8, ncols=1 + (len(lines) > 4))
+
+
+def draw_nothing(canvas: Canvas, options: Style) -> None:
+    """A panel whose runs a scale leaves out."""
+    canvas.set_axis_off()
+    canvas.text(0.5, 0.5, "not run at this scale", transform=canvas.transAxes, ha="center", color="0.4", fontsize=options.font_size)
+
+
 def top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
     """The published end of the y axis, where every curve comes below it."""
     published = axes.y_top if axes is not None else None

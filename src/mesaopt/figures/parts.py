@@ -10,7 +10,7 @@ from mesaopt.errors import InputError, unknown
 from mesaopt.spec.look import Look, short_name
 
 #: a `table` panel is never drawn: its values are in the figure's table, beside those that they are compared with
-Kind = Literal["curves", "shades", "layers", "descent", "matrix", "map", "sweep", "schematic", "table"]
+Kind = Literal["curves", "measured", "shades", "layers", "descent", "matrix", "map", "sweep", "schematic", "table"]
 Seeds = Literal["all", "first"]
 
 
@@ -28,7 +28,7 @@ class Source:
     several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
     `family` is that of the lines of a series that is not the run itself, `line` the line of one that shares its run's colour;
     `look` is there once labels are known (`with_looks`). Where a number is given for `at`, the mean of the rows, over `per`, is
-    one point there.
+    one point there. One that is `optional` is only there where its run has a look: a scale may leave the run out.
     """
 
     run: str
@@ -45,6 +45,7 @@ class Source:
     look: Look | None = None
     at: float | None = None
     per: int = 1
+    optional: bool = False
 
     @property
     def path(self) -> str:
@@ -190,9 +191,12 @@ class Figure:
         return dataclasses.replace(self, panels=tuple(panels.values()))
 
     def with_looks(self, looks: Mapping[str, Look]) -> "Figure":
-        """All its series with their names and lines."""
+        """All its series with their names and lines, without those that are not there."""
         named = (
-            dataclasses.replace(panel, sources=tuple(source.with_looks(looks) for source in panel.sources))
+            dataclasses.replace(
+                panel,
+                sources=tuple(source.with_looks(looks) for source in panel.sources if source.run in looks or not source.optional),
+            )
             for panel in self.panels
         )
         return dataclasses.replace(self, panels=tuple(named))

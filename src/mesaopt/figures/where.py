@@ -74,9 +74,11 @@ def _value(name: str, panel: Panel, series: str, plan: Plan) -> Iterator[str]:
     yield f"rows      {rows_in_words(source, series)}"
     yield f"stage     python -m mesaopt {stage.name}"
     for run in (source.run, *source.behind):
-        spec = plan.algorithm(run) if source.algorithm else plan.run(run)
+        spec = plan.algorithm(run) if source.algorithm else plan.any_run(run)
         yield f"settings  {run}: {spec.to_json()}"
-    if stage.settings and not source.algorithm:
+    if stage.of == "language":
+        yield f"settings  {stage.name}: {json.dumps(plan.language.measures.to_dict())}"
+    elif stage.settings and not source.algorithm:
         yield f"settings  {stage.name}: {json.dumps(plan.analysis(stage.name, source.run).to_dict())}"
     yield f"equation  {made.equation}"
     yield from (f"code      {place} ({_file(place)})" for place in made.code)
@@ -89,7 +91,7 @@ def _kinds(source: Source, plan: Plan) -> list[str]:
     """The kinds of layers of a trained run, or the algorithm."""
     if source.algorithm:
         return [plan.algorithm(source.run).algorithm]
-    return list(dict.fromkeys(plan.run(source.run).model.layers))
+    return list(dict.fromkeys(plan.any_run(source.run).model.layers))
 
 
 def _file(place: str) -> str:

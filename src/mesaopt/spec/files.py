@@ -30,6 +30,10 @@ SNAPSHOTS = File("snapshots", f"{RUN}/snapshots.safetensors")
 HISTORY = File("history", f"{RUN}/history.parquet", "history")
 SPEC = File("spec", f"{RUN}/spec.json")
 PROVENANCE = File("provenance", f"{RUN}/provenance.json")
+#: of a text
+TOKENS = File("tokens", "text/{text}/tokens.json")
+#: of a training on text
+LANGUAGE_HISTORY = run_table("language_history")
 #: of a hand-written algorithm
 PARAMETERS = File("parameters", f"{THEORY}/parameters.parquet", "parameters")
 #: of a figure

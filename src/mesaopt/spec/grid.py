@@ -9,10 +9,14 @@ from typing import Any
 
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.language import LanguageModel, LanguageTraining
 from mesaopt.spec.run import Model, Training
 
 #: the parts of an entry, and the settings in them
-PARTS = {part: {field.name for field in dataclasses.fields(kind)} for part, kind in (("model", Model), ("training", Training))}
+PARTS = {
+    part: {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    for part, kinds in (("model", (Model, LanguageModel)), ("training", (Training, LanguageTraining)))
+}
 THEORY = {field.name for field in dataclasses.fields(Theory)}
 #: a point of a sweep: swept setting -> value
 Point = dict[str, Any]

@@ -195,3 +195,19 @@ def read_language_run(weights: str | os.PathLike[str]) -> tuple[LanguageRun, int
         raise InputError(f"{path}: no such file; it belongs beside the weights of a training") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the spec of a training on text ({error})") from None
+
+
+@dataclass(frozen=True)
+class LanguageMeasures(Spec):
+    """What is measured of a trained language model: on `sequences` of the held-back text, on `repeated` ones of random tokens, and
+    attention weights as means over `maps` sequences up to `map_length` tokens.
+    """
+
+    sequences: int = 1024
+    repeated: int = 256
+    maps: int = 256
+    map_length: int = 64
+
+    def __post_init__(self) -> None:
+        for key in ("sequences", "repeated", "maps", "map_length"):
+            require(getattr(self, key) >= 1, f"{key} must be at least 1, not {getattr(self, key)}")

@@ -14,9 +14,11 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Analysis, Probe
 from mesaopt.spec.arguments import load
 from mesaopt.spec.beginnings import inherit, taken
-from mesaopt.spec.grid import at, filled, placed, points
-from mesaopt.spec.json import NAME, Spec
+from mesaopt.spec.entries import expand, named_entries, override
+from mesaopt.spec.json import Spec
+from mesaopt.spec.language_plan import LanguagePlan, language_looks, language_plan
 from mesaopt.spec.look import Look, without_look
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run, Task, Training
 from mesaopt.spec.sweep import Sweep, add_sweep
 
@@ -48,6 +50,7 @@ class Plan:
     analyses: dict[str, Analyses]
     #: how figures call and draw every run and hand-written algorithm
     looks: dict[str, Look]
+    language: LanguagePlan
 
     def sequences_for(self, task: str) -> dict[str, int]:
         """Sequences per seed and split of a task; later patterns win."""
@@ -56,6 +59,10 @@ class Plan:
 
     def run(self, name: str) -> Run:
         return _pick(self.runs, name, "run")
+
+    def any_run(self, name: str) -> Run | LanguageRun:
+        """A run on systems or on text."""
+        return _pick(self.runs | self.language.runs, name, "run")
 
     def analysis(self, stage: str, run: str) -> Spec:
         """The settings of a stage for a run; raises `InputError` for values that cannot be, or not for this run."""
@@ -94,15 +101,16 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     if scale not in scales:
         raise InputError(unknown(scale, "scale", [*scales, "recorded"]))
     layers = [(f"scale {scale}", scales[scale]), ("config", config)]
-    entries = {part: _experiments(experiments[part]) for part in ("runs", "theory")}
+    entries = {part: named_entries(experiments[part]) for part in ("runs", "theory")}
     named = inherit(entries["runs"])
     for source, layer in layers:
         for part, table in entries.items():
-            _override(table, layer.get(part) or {}, f"{source}: {part}")
+            override(table, layer.get(part) or {}, f"{source}: {part}")
     tasks = _tasks(experiments["tasks"])
     sweep = add_sweep(config["sweep"], entries["runs"], tasks) if config.get("sweep") else None
     runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
     theory = {name: _theory(name, values, tasks) for name, values in entries["theory"].items()}
+    language = language_plan(experiments, layers)
     return Plan(
         scale=scale,
         seeds=_seeds(config.get("seeds") or scales[scale]["seeds"]),
@@ -116,15 +124,16 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         beginnings=taken(named, runs),
         sweep=sweep,
         analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
-        looks=_looks(entries),
+        looks=_looks(entries) | language.looks,
+        language=language,
     )
 
 
 def looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
     """How runs and hand-written algorithms look by experiments.yaml alone, whatever scale they are computed at."""
-    entries = {part: _experiments(experiments[part]) for part in ("runs", "theory")}
+    entries = {part: named_entries(experiments[part]) for part in ("runs", "theory")}
     inherit(entries["runs"])
-    return _looks(entries)
+    return _looks(entries) | language_looks(experiments)
 
 
 def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
@@ -150,50 +159,8 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _expand(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """One entry per point of an entry's sweep, under its name with the values filled in; `depth: [...]` is a sweep, too."""
-    expanded: dict[str, dict[str, Any]] = {}
-    for name, entry in entries.items():
-        values = dict(entry) if isinstance(entry, Mapping) else {}
-        depth = values.pop("depth", None)
-        sweep = dict(values.pop("sweep", {})) | ({"depth": depth if isinstance(depth, list) else [depth]} if depth else {})
-        for point in points(name, sweep):
-            full = filled(name, point)
-            if full in expanded:
-                raise InputError(f"experiment {full!r} is defined twice")
-            expanded[full] = placed(at(values, point, name), point)
-    return expanded
-
-
-def _experiments(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    expanded = _expand(entries)
-    for name in expanded:
-        if not NAME.fullmatch(name):
-            raise InputError(f"experiment name {name!r}: must be task/name of lower-case letters, digits, - (and _ in the task)")
-    return expanded
-
-
 def _tasks(entries: Mapping[str, Any]) -> dict[str, Task]:
-    return {name: Task.from_dict({**values, "name": name}) for name, values in _expand(entries).items()}
-
-
-def _override(entries: dict[str, dict[str, Any]], overrides: Mapping[str, Any], where: str) -> None:
-    for pattern, changes in overrides.items():
-        matched = [name for name in entries if fnmatchcase(name, pattern)]
-        if not matched:
-            raise InputError(f"{where}: {unknown(pattern, 'name', list(entries))}")
-        for name in matched:
-            _merge(entries[name], changes, f"{where}: {pattern}")
-
-
-def _merge(target: dict[str, Any], changes: Any, where: str) -> None:
-    if not isinstance(changes, Mapping):
-        raise InputError(f"{where}: must be a mapping of settings, not {changes!r}")
-    for key, value in changes.items():
-        if isinstance(target.get(key), dict):
-            _merge(target[key], value, f"{where}: {key}")
-        else:
-            target[key] = value
+    return {name: Task.from_dict({**values, "name": name}) for name, values in expand(entries).items()}
 
 
 def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 #: scales that are computed, in the order of their cost; `recorded` reads what ships with the project
-COMPUTED_SCALES = ("paper", "laptop", "smoke")
+COMPUTED_SCALES = ("paper", "gpu", "laptop", "smoke")
 FORMATS = ("pdf", "png", "svg")
 
 
@@ -44,6 +44,13 @@ _CHANGES = {
     "properties": {part: {"type": "object"} for part in ("training", "model")},
 }
 
+_TEXT = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["path"],
+    "properties": {"path": {"type": "string", "minLength": 1}, "column": {"type": "string", "minLength": 1}},
+}
+
 _SWEEP = {
     "type": "object",
     "additionalProperties": False,
@@ -61,6 +68,7 @@ KEYS = {
         "laptop",
         "which settings",
         paper="the paper's settings, five seeds",
+        gpu="the same, two seeds, with language models for an hour of one GPU",
         laptop="two cores, minutes",
         smoke="everything as small as it runs",
         recorded="what ships with the project: redraws tables, reads weights, trains nothing",
@@ -80,6 +88,19 @@ KEYS = {
         _named(_CHANGES),
     ),
     "theory": Key({}, "the same for hand-written algorithms", "`{name or pattern: {...}}`", _named({"type": "object"})),
+    "language": Key(
+        {},
+        "the same for runs on text",
+        "`{name or pattern: {training: {...}, model: {...}}}`",
+        _named(_CHANGES),
+    ),
+    "text": Key(
+        None,
+        "a text of your own, such as the Pile, in place of that of the scale",
+        "`{path: folder of *.jsonl, *.jsonl.zst, *.parquet or *.txt, column: where a document is in them}` (the column is `text` if not"
+        " said), or `null` ([language models](../docs/language.md))",
+        {"anyOf": [_NULL, _TEXT]},
+    ),
     "analyses": Key(
         {},
         "settings of analyses of trained models, on top of the scale",

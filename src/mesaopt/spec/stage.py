@@ -9,8 +9,9 @@ from typing import Any, Literal
 from mesaopt.errors import InputError
 from mesaopt.spec.arguments import File, Option, load
 
-#: what a stage is about; of a `run` (trained already) its rule in the workflow is made from the entry
-Of = Literal["run", "training", "task", "algorithm", "figure", "tables", "folder"]
+#: what a stage is about; of a `run` (trained already) its rule in the workflow is made from the entry, of a
+#: `language` run on text by hand
+Of = Literal["run", "training", "language", "task", "algorithm", "figure", "tables", "folder"]
 
 
 @dataclass(frozen=True)

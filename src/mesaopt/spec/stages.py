@@ -13,6 +13,7 @@ from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPS
 from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
 from mesaopt.spec.stages_of_first_layers import CONTROLS, OF_FIRST_LAYERS
+from mesaopt.spec.stages_of_language import OF_LANGUAGE
 
 THEORY_SPEC = "mesaopt.spec.algorithm:Theory"
 
@@ -233,6 +234,7 @@ STAGES = (
         module="mesaopt.stages.evaluate",
         function="evaluate_lsq",
     ),
+    *OF_LANGUAGE,
     *OF_FIGURES_AND_FOLDERS,
 )
 

@@ -106,6 +106,26 @@ TABLES: dict[str, dict[str, str]] = {
     "sensitivity": {"step": "int32", "batch": "int32", "first": "int32", "last": "int32", "sensitivity": "float64"},
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
+    # training on text: tokens seen, train_loss on the batch of the step before, test_loss on held-back text, both in nats a token;
+    # its perplexity; score: loss late in the context less that early in it, means over positions, and of two positions alone
+    "language_history": {
+        "step": "int32",
+        "tokens": "int64",
+        "train_loss": "float64",
+        "test_loss": "float64",
+        "perplexity": "float64",
+        "score": "float64",
+        "single_score": "float64",
+    },
+    # loss of a trained language model by the number of tokens that it looked at, in nats, mean over held-back sequences
+    "language_loss": {"t": "int32", "loss": "float64"},
+    # measures by name: loss, perplexity, score and single_score as in `language_history`; repeated_first and repeated_second, the
+    # loss on random tokens, and on the same ones once more
+    "language_measures": {"measure": "string", "value": "float64"},
+    # first layer of a language model: weight of the token at position `token` for the query at t, mean over held-back sequences
+    "language_attention": {"head": "int32", "t": "int32", "token": "int32", "weight": "float64"},
+    # of every head (0: the best of them) the distance where it has most weight, that weight, and its deviation over sequences
+    "copy_heads": {"head": "int32", "offset": "int32", "weight": "float64", "deviation": "float64"},
     # declared packages and facts of the machine; state: as declared, drift (of a version from its pin), or recorded
     "environment": dict.fromkeys(("item", "declared", "declared_in", "running", "source", "state"), "string"),
     # every drawn value of a figure, and its controls: curves of y over x, or values in cells (matrices: x = column, y = row)
@@ -140,6 +160,7 @@ _MAY_BE_EMPTY = {"spread"}
 #: no estimate, a bound may have one side, not everything is published; a single seed has no deviation
 _OPTIONAL = {
     ("history", "train_loss"),
+    ("language_history", "train_loss"),
     ("figure", "value"),
     *(("agreement", name) for name, kind in TABLES["agreement"].items() if kind == "float64"),
     ("curves", "deviation"),

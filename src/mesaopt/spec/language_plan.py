@@ -1,0 +1,86 @@
+"""What a scale computes of language models: the texts, runs and measures of config/experiments.yaml, changed by scale and user."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mesaopt.errors import InputError, unknown
+from mesaopt.spec.entries import named_entries, override
+from mesaopt.spec.language import LanguageMeasures, LanguageRun, Text
+from mesaopt.spec.look import Look, without_look
+
+#: the corpus of a text of one's own
+OWN = "folder"
+
+
+@dataclass(frozen=True)
+class LanguagePlan:
+    """`runs` are those of the scale; runs that it leaves out have no look, and figures show none of them."""
+
+    texts: dict[str, Text]
+    runs: dict[str, LanguageRun]
+    measures: LanguageMeasures
+    looks: dict[str, Look]
+
+    def missing_text(self, run: str) -> str | None:
+        """Why a run has no text to be trained on, if so: that of the paper is nobody's to give away."""
+        text = self.runs[run].task
+        return None if OWN not in text.corpora or text.path else f"{run} needs a text of your own: text={{path: FOLDER}}"
+
+
+def language_plan(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> LanguagePlan:
+    """From experiments.yaml and what changes it (`layers`: a name for messages, and the changes), the last of which is the user's.
+
+    Raises `InputError` for unknown names, patterns that match nothing, and values that no spec allows.
+    """
+    entries = named_entries(experiments.get("language") or {})
+    texts = {name: dict(values) for name, values in (experiments.get("texts") or {}).items()}
+    measures, without = dict(experiments.get("language_measures") or {}), []
+    for source, layer in layers:
+        override(entries, layer.get("language") or {}, f"{source}: language")
+        override(texts, layer.get("texts") or {}, f"{source}: texts")
+        measures |= layer.get("language_measures") or {}
+        without += [(source, pattern) for pattern in layer.get("language_without") or []]
+    read = {name: _text(name, values, layers[-1][1].get("text") if layers else None) for name, values in texts.items()}
+    kept = _kept(entries, without)
+    runs = {name: _run(name, values, read) for name, values in kept.items()}
+    looks = {name: _look(name, values) for name, values in kept.items()}
+    return LanguagePlan(read, runs, LanguageMeasures.from_dict(measures), looks)
+
+
+def language_looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
+    """How all runs look by experiments.yaml alone."""
+    return {name: _look(name, values) for name, values in named_entries(experiments.get("language") or {}).items()}
+
+
+def _kept(entries: Mapping[str, dict[str, Any]], without: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
+    for source, pattern in without:
+        if not any(fnmatchcase(name, pattern) for name in entries):
+            raise InputError(f"{source}: language_without: {unknown(pattern, 'name', list(entries))}")
+    left_out = [pattern for _, pattern in without]
+    return {name: of for name, of in entries.items() if not any(fnmatchcase(name, pattern) for pattern in left_out)}
+
+
+def _text(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -> Text:
+    """With a text of one's own, `own` says where it lies, and it is the only corpus of every text."""
+    text = Text.from_dict({**values, "name": name})
+    return replace(text, corpora=(OWN,), megabytes=0.0, **own) if own else text
+
+
+def _run(name: str, values: Mapping[str, Any], texts: Mapping[str, Text]) -> LanguageRun:
+    task = values.get("task")
+    if not isinstance(task, str) or task not in texts:
+        raise InputError(f"{name}: {unknown(task, 'text', list(texts))}")
+    if name.partition("/")[0] != task:
+        raise InputError(f"{name}: belongs to text {task}, so its name must begin with {task}/")
+    try:
+        return LanguageRun.from_dict({**without_look(values), "name": name, "task": texts[task].to_dict()})
+    except InputError as error:
+        raise InputError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None
+
+
+def _look(name: str, values: Mapping[str, Any]) -> Look:
+    """A family without a colour of its own is that of its last kind of layer: the first one is softmax in most."""
+    layers = values["model"]["layers"]
+    return Look.of(name, {"family": layers[-1] if layers[-1] in ("softmax", "linear", "mesa") else "other", **values})

@@ -1,0 +1,47 @@
+"""The stage `train-language`: one seed of a run on text, in this process."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import torch
+
+from mesaopt.errors import InputError
+from mesaopt.process.device import choose_device
+from mesaopt.spec.language import LanguageRun
+from mesaopt.stages.train import seed_folders
+from mesaopt.training.language import LanguageOptions, train_language
+
+#: glibc's numbers for the sizes from which memory is asked of the system, and given back to it
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+
+
+def train_language_stage(
+    spec: LanguageRun,
+    tokens: Path,
+    weights: Path,
+    checkpoints: Path,
+    *,
+    threads: int = 1,
+    device: str = "auto",
+    mesa_form: str = "chunked",
+    checkpoint_every: float = 60.0,
+) -> None:
+    """Train the run `spec` on the text at `tokens`; the seed is that of the path `weights` (.../seed-N/weights.safetensors).
+
+    With so many threads, and a checkpoint every so many seconds. Raises `InputError` in one line.
+    """
+    ((seed, folder),) = seed_folders([weights]).items()
+    if threads < 1 or checkpoint_every < 0:
+        raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
+    _keep_memory()
+    torch.set_num_threads(threads)
+    options = LanguageOptions(checkpoints, checkpoint_every, choose_device(device), mesa_form)
+    train_language(spec, seed, tokens, folder, options)
+
+
+def _keep_memory() -> None:
+    """Freed memory is kept, or every step would page it in anew."""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**30)
+        ctypes.CDLL(None).mallopt(_TRIM_THRESHOLD, 2**31 - 1)
