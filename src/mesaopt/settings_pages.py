@@ -17,12 +17,14 @@ from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
 from mesaopt.spec.described import DESCRIBED
+from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageTraining, Text
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.settings import KEYS, schema
 from mesaopt.store.environment import PROJECT
 
 ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity)
-CLASSES: dict[str, type] = {kind.__name__: kind for kind in (Task, Model, Training, Run, Theory, *ANALYSES, Style)}
+OF_LANGUAGE = (Text, LanguageModel, LanguageTraining, LanguageMeasures)
+CLASSES: dict[str, type] = {kind.__name__: kind for kind in (Task, Model, Training, Run, Theory, *ANALYSES, *OF_LANGUAGE, Style)}
 README, SCHEMA = Path("config/README.md"), Path("workflow/schemas/config.schema.yaml")
 _MADE = re.compile(r"(<!-- made from the code: (\w+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 
@@ -47,7 +49,7 @@ def table(name: str) -> str:
     if name == "config":
         rows = [(f"`{key}`", about.meaning, about.values, _value(about.default)) for key, about in KEYS.items()]
         return _markdown(("key", "meaning", "values", "default"), rows)
-    kind = CLASSES[name.capitalize()]
+    kind = next(kind for called, kind in CLASSES.items() if called.lower() == name)
     described = DESCRIBED[kind.__name__]
     fields = [field for field in dataclasses.fields(kind) if field.name != "name"]  # given by the key of the entry
     columns = [("key", [f"`{field.name}`" for field in fields]), ("meaning", [described[field.name].text for field in fields])]

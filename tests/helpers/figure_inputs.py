@@ -165,7 +165,40 @@ def _sensitivity(rng: np.random.Generator) -> pd.DataFrame:
     return frame.assign(sensitivity=0.1 + 0.01 * frame["step"] * (frame["last"] > 48) + 0.01 * rng.random(len(frame)))
 
 
+def _language_history(rng: np.random.Generator) -> pd.DataFrame:
+    step = np.arange(0, 501, 50)
+    loss = 2.5 + 3 * np.exp(-step / 150) + 0.01 * rng.normal(size=len(step))
+    score = -0.4 * (1 - np.exp(-step / 100)) + 0.01 * rng.normal(size=len(step))
+    columns = {"step": step, "tokens": step * 512, "train_loss": np.where(step > 0, loss, np.nan), "test_loss": loss}
+    return pd.DataFrame(columns | {"perplexity": np.exp(loss), "score": score, "single_score": score * 1.1})
+
+
+def _language_loss(rng: np.random.Generator) -> pd.DataFrame:
+    t = np.arange(1, POSITIONS + 1)
+    return pd.DataFrame({"t": t, "loss": 3 - 0.1 * np.log(t) + 0.01 * rng.normal(size=len(t))})
+
+
+def _language_measures(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["loss", "perplexity", "score", "single_score", "repeated_first", "repeated_second"]
+    return pd.DataFrame({"measure": names, "value": rng.normal(size=len(names))})
+
+
+def _language_attention(rng: np.random.Generator) -> pd.DataFrame:
+    axes = [range(1, 13), range(1, POSITIONS + 1), range(1, POSITIONS + 1)]
+    frame = pd.MultiIndex.from_product(axes, names=["head", "t", "token"]).to_frame(index=False).query("token <= t")
+    return frame.assign(weight=0.9 * (frame["token"] == frame["t"] - 1) + 0.05 * rng.random(len(frame)))
+
+
+def _copy_heads(rng: np.random.Generator) -> pd.DataFrame:
+    return pd.DataFrame({"head": range(13), "offset": 1, "weight": 0.9 * rng.random(13), "deviation": 0.1 * rng.random(13)})
+
+
 MAKERS = {
+    "language_history": _language_history,
+    "language_loss": _language_loss,
+    "language_measures": _language_measures,
+    "language_attention": _language_attention,
+    "copy_heads": _copy_heads,
     "token_probes": _token_probes,
     "feature_probes": _feature_probes,
     "attention": _attention,

@@ -20,6 +20,7 @@ from mesaopt import __file__ as package
 from mesaopt.models.weights import save_weights
 from mesaopt.process.threads import EXCEPTIONS, VARIABLES
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, Text
 from mesaopt.spec.stages import STAGES, analyses
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
@@ -93,8 +94,8 @@ def test_a_training_has_one_thread_a_seed_and_no_more_seeds_at_once_than_threads
     assert not any(facts["compiler"] for facts in processes)
 
 
-#: stages that no job runs, or that need a git work tree, SLURM or published curves
-BY_HAND = {"begin", "compare-curves", "orphans", "overlay", "record", "release", "where"}
+#: stages that no job runs, or that need a git work tree, SLURM, published curves or the network
+BY_HAND = {"begin", "compare-curves", "fetch", "orphans", "overlay", "record", "release", "where"}
 
 
 #: a sweep of one point, which figure 2 needs as well
@@ -105,6 +106,29 @@ SWEEP = json.dumps(
 
 def of_sweep(table: str) -> list[object]:
     return [table, "sweep.parquet", "--provenance", "sweep.json"]
+
+
+TEXT = Text("text", ("folder",), context_length=8, path="text", validation=0.3)
+ON_TEXT = LanguageRun(
+    "text/mesa",
+    TEXT,
+    LanguageModel(("softmax", "mesa"), d_model=4, n_heads=1, d_head=4, nu=1),
+    LanguageTraining(tokens=32, batch=2, test_every=1, test_sequences=2),
+)
+
+
+def of_language(folder: Path) -> dict[str, list[object]]:
+    """The same for stages of language models."""
+    (folder / "text").mkdir()
+    (folder / "text/a.jsonl").write_text("".join(f'{{"text": "document {number}"}}\n' for number in range(30)))
+    tokens, weights = ["--tokens", "tokens/tokens.json"], ["--weights", "text/seed-1/weights.safetensors"]
+    few = ["--settings", '{"sequences": 2, "repeated": 2, "maps": 2, "map_length": 4}']
+    return {
+        "tokenise": ["--spec", TEXT.to_json(), "--out", tokens[1]],
+        "train-language": [*tokens, "--spec", ON_TEXT.to_json(), "--checkpoints", "checkpoints", *weights],
+        "evaluate-language": [*tokens, *weights, *few, "--loss", "a.parquet", "--measures", "b.parquet"],
+        "language-attention": [*tokens, *weights, *few, "--out", "a.parquet", "--copies", "b.parquet"],
+    }
 
 
 def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
@@ -140,6 +164,7 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "page-html": ["--page", "agreement.md", "--out", "agreement.html"],
         "compare": ["--first", results, "--second", results],
         "environment": ["--out", "environment.parquet"],
+        **of_language(folder),
     }
 
 
@@ -152,5 +177,5 @@ def test_every_other_stage_has_one_thread_and_no_library_that_it_does_not_need(t
     assert {stage: list(map(counts, processes)) for stage, processes in found.items()} == {stage: [{1}] for stage in commands}
     without_torch = {stage for stage, (facts,) in found.items() if "torch" not in facts}
     figures = {"collect", "draw", "sweep-table", "draw-sweep", "draw-agreement", "browse"}
-    assert without_torch == figures | {"judge", "spread", "agreement-page", "captions", "page-html", "compare"}
+    assert without_torch == figures | {"tokenise", "judge", "spread", "agreement-page", "captions", "page-html", "compare"}
     assert not any(facts["compiler"] for (facts,) in found.values())

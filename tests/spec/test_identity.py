@@ -13,6 +13,7 @@ from mesaopt.spec import run as spec
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
 from mesaopt.spec.arguments import load
+from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining, Text
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.stages import STAGES
@@ -77,6 +78,49 @@ DEFAULTS: dict[type, dict[str, Any]] = {
     Tokens: {"layer": 1, "position": None, "tokens": 8, "in_sample": 256, **BATCHES},
     Attention: {"sequences": 2048, **BATCHES},
     Sensitivity: {"until": 2900, "tokens": 6, "sequences": 64, "test_batches": 1},
+    Text: {
+        "context_length": 1024,
+        "tokeniser": "bytes",
+        "vocabulary": 0,
+        "validation": 0.05,
+        "megabytes": 0.0,
+        "path": "",
+        "column": "text",
+    },
+    LanguageModel: {
+        "d_mlp": 0,
+        "nu": 3,
+        "key_shift": "none",
+        "normalise": "after",
+        "guard": 1e-6,
+        "positions": "sinusoidal",
+        "embedding_scale": 1.0,
+        "position_scale": 1.0,
+        "output": "untied",
+        "activation": "relu",
+        "biases": "all",
+        "dropout": 0.1,
+        "init_std": 0.02,
+    },
+    LanguageTraining: {
+        "batch": 256,
+        "micro_batch": 0,
+        "lr": 3e-4,
+        "first_lr": 1e-6,
+        "final_lr": 2e-4,
+        "warmup": 2_097_152_000,
+        "horizon": 300_000_000_000,
+        "beta_1": 0.9,
+        "beta_2": 0.95,
+        "weight_decay": 0.1,
+        "decay": "matrices",
+        "clip": 1.0,
+        "test_every": 100,
+        "test_sequences": 256,
+        "objective": "cross_entropy",
+    },
+    LanguageRun: {},
+    LanguageMeasures: {"sequences": 1024, "repeated": 256, "maps": 256, "map_length": 64},
 }
 
 

@@ -18,11 +18,14 @@ from write_faults import CHAIN, RUN, SEED
 
 from mesaopt.__main__ import main
 from mesaopt.data.files import write_sequences
+from mesaopt.data.shards import tokenise_stage
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, Text
 from mesaopt.spec.run import Run, Task
 from mesaopt.spec.stages import STAGES, stage
 from mesaopt.stages.learn import learn_stage
 from mesaopt.store.fingerprint import modules_behind
+from mesaopt.training.language import LanguageOptions, train_language
 from mesaopt.training.loop import Options, train
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +40,13 @@ RUNS = {
 SHORTER = replace(RUNS["lsa"], name="linear/shorter", training=replace(KEPT, steps=2, snapshot_every=0))
 CHEBYSHEV = Theory("linear/p", TASK, "chebyshev", steps=2, lr=0.01, batch=8, n_steps=2, warmup=1)
 MINIATURE = Run.from_dict(RUN)
+TEXT = Text("text", ("folder",), context_length=8, path="text", validation=0.3)
+LANGUAGE = LanguageRun(
+    "text/mesa",
+    TEXT,
+    LanguageModel(("softmax", "mesa"), d_model=4, n_heads=1, d_head=4, nu=1),
+    LanguageTraining(tokens=32, batch=2, test_every=1, test_sequences=2),
+)
 #: whose words are read, and what is typed after the stage; files of `inputs` are named without their folder
 CALLS = {
     "data": (TASK, f"--task {TASK.to_json()} --seed 1 --counts evaluation=4 --sequences s.parquet --systems y.parquet"),
@@ -74,6 +84,21 @@ CALLS = {
         CHEBYSHEV,
         f"--spec {CHEBYSHEV.to_json()} --parameters parameters.parquet --sequences linear.parquet --name any --out o.parquet",
     ),
+    "tokenise": (TEXT, ["--spec", TEXT.to_json(), "--out", "o/tokens.json"]),
+    "train-language": (
+        LANGUAGE,
+        f"--tokens tokens/tokens.json --spec {LANGUAGE.to_json()} --checkpoints c --weights seed-1/weights.safetensors",
+    ),
+    "evaluate-language": (
+        LANGUAGE,
+        "--weights language/seed-1/weights.safetensors --tokens tokens/tokens.json --loss o.parquet --measures m.parquet"
+        ' --settings {"sequences":2,"repeated":2}',
+    ),
+    "language-attention": (
+        LANGUAGE,
+        "--weights language/seed-1/weights.safetensors --tokens tokens/tokens.json --out o.parquet --copies c.parquet"
+        ' --settings {"maps":2,"map_length":4}',
+    ),
     "evaluate-lsq": (None, "--sequences linear.parquet --out o.parquet"),
     # its record quotes the equations of layers, as their files say them
     "collect": (MINIATURE, CHAIN["collect"]),
@@ -82,7 +107,7 @@ CALLS = {
     "spread": (None, f"--tables {ROOT}/results/recorded/tables --figures v2/fig4 --out o.parquet"),
 }
 #: not called here: `train` is in test_dependence.py; the others make no result, or words and pictures of one
-ELSEWHERE = {"train", "where", "record", "release", "orphans", "environment", "compare"}
+ELSEWHERE = {"train", "where", "record", "release", "orphans", "environment", "compare", "fetch"}
 ELSEWHERE |= {
     "sweep-table",
     "draw-sweep",
@@ -104,6 +129,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, run in RUNS.items():
         train(run, {1: folder / name / "seed-1"}, options)
     train(MINIATURE, {1: folder / SEED}, options)
+    (folder / "text").mkdir()
+    (folder / "text/a.jsonl").write_text("".join(f'{{"text": "document {number}"}}\n' for number in range(30)))
+    with chdir(folder):
+        tokenise_stage(TEXT, Path("tokens/tokens.json"), {})
+        train_language(LANGUAGE, 1, Path("tokens/tokens.json"), Path("language/seed-1"), LanguageOptions(Path("c"), progress="none"))
     for task in (TASK, NONLINEAR):
         write_sequences(task, 1, COUNTS, folder / f"{task.name}.parquet", folder / f"{task.name}-systems.parquet")
     learn_stage(CHEBYSHEV, 1, folder / "parameters.parquet")

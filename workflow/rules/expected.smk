@@ -7,6 +7,7 @@ from snakemake.logging import logger
 
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.cost import Rates, expectation
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run
 
 
@@ -26,6 +27,8 @@ def expected(jobs):
         if command == ["train"]:
             weights = job.output.weights
             trainings[Run.from_json(job.params.spec)] += 1 if isinstance(weights, str) else len(weights)
+        elif command == ["train-language"]:
+            trainings[LanguageRun.from_json(job.params.spec)] += 1
         elif command == ["learn"]:
             learned.append(Theory.from_json(job.params.spec))
     return expectation(rates(), trainings, learned, workflow.cores or os.cpu_count() or 1) if trainings or learned else []

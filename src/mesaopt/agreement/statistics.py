@@ -26,6 +26,16 @@ def ratio(of: Curves, against: Curves) -> float:
     return mean(of, ()) / mean(against, ())
 
 
+def difference(of: Curves, against: Curves) -> float:
+    """`mean` of the one less `mean` of the other: of losses, in nats."""
+    return mean(of, ()) - mean(against, ())
+
+
+def largest_difference(of: Curves, against: Curves) -> float:
+    """The largest `difference` of a series and the one that it is held against: below 0, all of them are lower."""
+    return max(difference([a], [b]) for a, b in zip(of, against, strict=True))
+
+
 def largest_gap(of: Curves, against: Curves) -> float:
     """Largest |a/b - 1| over the x that both have: how far one curve is from the other where it is farthest."""
     return float(np.abs(_ratios(of, against) - 1).max())
@@ -72,6 +82,8 @@ class Statistic:
 STATISTICS = {
     "mean": Statistic(mean, "linear"),
     "ratio": Statistic(ratio, "log", compares=True),
+    "difference": Statistic(difference, "linear", compares=True),
+    "largest_difference": Statistic(largest_difference, "linear", compares=True, paired=True),
     "largest_gap": Statistic(largest_gap, "linear", compares=True, paired=True),
     "largest_ratio": Statistic(largest_ratio, "log", compares=True, paired=True),
     "largest_step": Statistic(largest_step, "log"),

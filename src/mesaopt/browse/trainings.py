@@ -7,6 +7,7 @@ from typing import Any
 from mesaopt.browse.arrays import Positions, typed
 from mesaopt.errors import InputError
 from mesaopt.spec.files import history_files
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run, read_spec
 from mesaopt.store.tables import read_table
 
@@ -35,11 +36,11 @@ def trainings(results: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[s
     return {"runs": [found[key] for key in sorted(found)], "xs": positions.kept}
 
 
-def _of(found: dict[Key, dict[str, Any]], run: Run) -> dict[str, Any]:
+def _of(found: dict[Key, dict[str, Any]], run: Run | LanguageRun) -> dict[str, Any]:
     return found.setdefault((run.name, run.to_json()), _entry(run))
 
 
-def _entry(run: Run) -> dict[str, Any]:
+def _entry(run: Run | LanguageRun) -> dict[str, Any]:
     return {
         "run": run.name,
         "task": run.task.kind,
@@ -61,7 +62,7 @@ def in_words(layers: tuple[str, ...]) -> str:
     return ", ".join(layer if count == 1 else f"{count} {layer}" for layer, count in counted)
 
 
-def _settings(run: Run) -> Iterator[tuple[str, Any]]:
+def _settings(run: Run | LanguageRun) -> Iterator[tuple[str, Any]]:
     """Every setting, defaults too, each by its own name; `depth` is the number of layers."""
     yield "depth", len(run.model.layers)
     for part in (run.model, run.training, run.task):
@@ -84,12 +85,15 @@ def _curve(path: Path, seed: int, positions: Positions) -> dict[str, Any]:
     }
 
 
-def _recorded(records: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Run, list[int], dict[str, float]]]:
+def _recorded(
+    records: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, Run | LanguageRun, list[int], dict[str, float]]]:
     """Figure, run, seeds and hours by seed of all that the JSON of figures say of runs."""
     for name, record in records.items():
         for run, facts in record.get("runs", {}).items():
             try:
-                spec = Run.from_dict(facts["spec"])
+                on_text = "corpora" in facts["spec"].get("task", {})
+                spec = (LanguageRun if on_text else Run).from_dict(facts["spec"])
             except (InputError, KeyError, TypeError) as error:
                 raise InputError(f"the JSON of {name}: {run} has no settings of a run ({error})") from None
             yield name, spec, facts.get("seeds", []), facts.get("hours", {})

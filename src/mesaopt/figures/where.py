@@ -76,7 +76,7 @@ def _value(name: str, panel: Panel, series: str, plan: Plan) -> Iterator[str]:
     for run in (source.run, *source.behind):
         spec = plan.algorithm(run) if source.algorithm else plan.any_run(run)
         yield f"settings  {run}: {spec.to_json()}"
-    if stage.of == "language":
+    if stage.of == "language" and stage.settings:
         yield f"settings  {stage.name}: {json.dumps(plan.language.measures.to_dict())}"
     elif stage.settings and not source.algorithm:
         yield f"settings  {stage.name}: {json.dumps(plan.analysis(stage.name, source.run).to_dict())}"

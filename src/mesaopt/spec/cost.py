@@ -10,9 +10,12 @@ from typing import Any
 
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import INPUTS, Theory
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run
 from mesaopt.spec.yaml_files import check, read_yaml
 
+#: the vocabulary of a text that does not say how large it is
+_BYTES = 257
 #: forward, and backward twice that
 _PASSES = 3
 #: what is no attention layer: embedding, readout, MLP
@@ -64,6 +67,10 @@ class Device:
         by_kind = step_flops(run, recursion)
         of_step = sum(flops / (self.gflops.get(kind, self.gflops["other"]) * 1e9) for kind, flops in by_kind.items())
         return run.training.steps * (of_step + self.step / 1e3)
+
+    def on_text(self, run: LanguageRun) -> float:
+        """Expected for one seed of a training on text; `text` is the rate for that."""
+        return run.training.tokens * language_flops(run) / (self.gflops.get("text", self.gflops["other"]) * 1e9)
 
     def learning(self, theory: Theory) -> float:
         """Expected for learning a hand-written algorithm; `learn_step` is that of six steps of preconditioning."""
@@ -124,6 +131,18 @@ def training_flops(run: Run, recursion: Mapping[str, float]) -> float:
     return run.training.steps * sum(step_flops(run, recursion).values())
 
 
+def language_flops(run: LanguageRun) -> float:
+    """Operations per token of a training on text, of which a mesa-layer's recursion is counted as products with R: two forward and
+    four backward.
+    """
+    model, size = run.model, run.model.n_heads * run.model.d_head
+    weights = len(model.layers) * (4 * size + 2 * model.d_mlp) * model.d_model + (run.task.vocabulary or _BYTES) * model.d_model
+    keys = max(1, 2 * model.nu) * model.d_head
+    attention = len(model.layers) * 2 * run.task.context_length * size
+    recursion = model.layers.count("mesa") * model.n_heads * 2 * 6 * keys**2
+    return _PASSES * (2 * weights + attention) + recursion
+
+
 def duration(seconds: float) -> str:
     """In words: 45 s, 12 min, 3 h 20 min."""
     if seconds < 90:
@@ -141,7 +160,9 @@ def makespan(jobs: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
-def expectation(rates: Rates, trainings: Mapping[Run, int], learned: Iterable[Theory], cores: int) -> list[str]:
+def expectation(
+    rates: Rates, trainings: Mapping[Run | LanguageRun, int], learned: Iterable[Theory], cores: int
+) -> list[str]:
     """A line for every device: what seeds of trainings and what algorithms take there, on `cores` cores and one card.
 
     Seeds of a run share a card; hand-written algorithms are learned on the cores, beside it.
@@ -150,7 +171,9 @@ def expectation(rates: Rates, trainings: Mapping[Run, int], learned: Iterable[Th
     seeds = sum(trainings.values())
     lines = []
     for device in rates.devices:
-        by_run = {run: device.seconds(run, rates.recursion) for run in trainings}
+        by_run = {
+            run: device.on_text(run) if isinstance(run, LanguageRun) else device.seconds(run, rates.recursion) for run in trainings
+        }
         learning = [device.learning(theory) for theory in learned]
         if device.runs_on == "cpu":
             jobs = [by_run[run] for run, count in trainings.items() for _ in range(count)]

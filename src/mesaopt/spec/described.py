@@ -4,23 +4,9 @@ By class and field of what `experiments.yaml` and `style` are read into; default
 test finds a field that nothing is said about.
 """
 
-from typing import NamedTuple
-
-from mesaopt.spec.words import FOLDERS
-
-
-class Meaning(NamedTuple):
-    """Of a setting: a phrase for the table, the unit of the number, and the paper's section on it (appendices by their topic)."""
-
-    text: str
-    unit: str = ""
-    paper: str = ""
-
-
-def _file_in(meaning: str) -> str:
-    """Where the words are, not which: another file there changes no page."""
-    return f"the name of a file in `src/mesaopt/{FOLDERS[meaning]}`"
-
+from mesaopt.spec.described_language import DESCRIBED_LANGUAGE
+from mesaopt.spec.meaning import Meaning
+from mesaopt.spec.meaning import file_in as _file_in
 
 _TASKS, _MODELS = "next-token prediction tasks", "linear self-attention"
 _DETAILS, _CONSTRUCTION = "experimental details", "construction of one gradient step"
@@ -201,4 +187,5 @@ DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Th
     "Attention": ATTENTION,
     "Sensitivity": SENSITIVITY,
     "Style": STYLE,
+    **DESCRIBED_LANGUAGE,
 }

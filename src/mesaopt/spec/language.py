@@ -57,6 +57,11 @@ class Text(Spec):
         require(0 < self.validation < 1, f"text {self.name}: validation must be between 0 and 1, not {self.validation}")
         require(self.megabytes >= 0, f"text {self.name}: megabytes must not be negative, not {self.megabytes}")
 
+    @property
+    def kind(self) -> str:
+        """As tasks on systems have one."""
+        return "text"
+
     def modules(self) -> tuple[str, ...]:
         """Modules that no import names: the words of the spec do."""
         corpora = (module_name("corpus", corpus) for corpus in self.corpora)

@@ -35,7 +35,7 @@ OF_LANGUAGE = (
     Stage(
         "train-language",
         "Train one seed of a run on text; the seed is read from the folder name seed-N.",
-        of="training",
+        of="language",
         reads=(TOKENS,),
         arguments=(
             spec("spec", _RUN),
