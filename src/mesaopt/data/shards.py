@@ -39,6 +39,8 @@ def tokenise_stage(spec: Text, out: Path, packages: Mapping[str, Path]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         facts = _written(spec, partial, packages)
+        for path in (out, *out.parent.glob("*.bin")):  # of an earlier text
+            path.unlink(missing_ok=True)
         for path in partial.iterdir():
             path.replace(out.parent / path.name)
         sync_folder(out.parent)

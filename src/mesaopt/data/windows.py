@@ -29,8 +29,7 @@ class Tokens:
     def __init__(self, path: Path, split: str, text: Text) -> None:
         """From `path` (FOLDER/tokens.json). Raises `InputError` when it is another text's, or its files are missing or damaged."""
         facts = read_facts(path)
-        asked, found = ({key: value for key, value in of.items() if key != "context_length"} for of in (text.to_dict(), facts["text"]))
-        if {**asked, "corpora": list(asked["corpora"])} != found:
+        if Text.from_dict(facts["text"] | {"context_length": text.context_length}) != text:
             raise InputError(f"{path}: the tokens of another text than {text.name} is now; delete it and run again")
         self.length = text.context_length
         self.vocabulary_size: int = facts["vocabulary"]["size"]

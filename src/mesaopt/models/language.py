@@ -25,8 +25,7 @@ class LanguageTransformer(nn.Module):
         if model.positions == "learned":
             self.places = nn.Parameter(torch.zeros(length, model.d_model))
         elif model.positions == "sinusoidal":
-            encoding = positional_encoding(length, model.d_model).float()
-            self.register_buffer("places", encoding, persistent=False)
+            self.register_buffer("places", positional_encoding(length, model.d_model), persistent=False)
         self.layers = nn.ModuleList(LanguageBlock(model, index, mesa_form) for index in range(len(model.layers)))
         self.norm = nn.LayerNorm(model.d_model, bias=model.biases == "all")
         # with tied vectors a square matrix stands between stream and logits
@@ -52,7 +51,7 @@ class LanguageTransformer(nn.Module):
         """The stream before the first layer."""
         e = self.tokens[tokens] * (self.model.embedding_scale * math.sqrt(self.model.d_model))
         if self.model.positions != "none":
-            e = e + self.model.position_scale * self.places[: tokens.shape[1]]
+            e = e + self.model.position_scale * cast(Tensor, self.places)[: tokens.shape[1]].to(e.dtype)
         return e
 
     def read_out(self, e: Float[Tensor, "batch time d_model"]) -> Float[Tensor, "batch time vocabulary"]:

@@ -69,8 +69,8 @@ class LanguageBlock(nn.Module):
         if self.kind.weights is None:
             raise InputError(f"layers of kind {self.name} have no attention weights")
         normalised = self.norm_1(e)
-        q, k, v = self.project(normalised)
-        return self.kind.weights(q[None], k[None], v[None], normalised[None], self._own())[0]
+        q, k, _ = self.project(normalised)
+        return self.kind.weights(q[None], k[None], k[None], normalised[None], self._own())[0]
 
     def _before(self, e: Tensor) -> Tensor:
         """What the keys are made of: with a shift the token before, and at the first position a zero token, or itself."""
@@ -105,9 +105,9 @@ class LanguageBlock(nn.Module):
         """The kind's own parameters, as a pack of one has them."""
         return {name: getattr(self, name)[None] for name in self.own}
 
-    def _lam(self) -> Float[Tensor, "heads"]:
+    def _lam(self) -> Float[Tensor, " heads"]:
         """lambda, never below its floor; the gradient passes through, so that a head that hits it can come back."""
-        lam, floor = self.lam, self.own["lam"].floor or 0.0
+        lam, floor = self._own()["lam"][0], self.own["lam"].floor or 0.0
         return lam + (floor - lam.detach()).clamp(min=0)
 
 
