@@ -1,8 +1,9 @@
 """Speed of language models: `python benchmarks/language_speed.py [--quick] [--device cuda]`.
 
-Tokens per second of a training step of one block of the laptop's size, forwards and backwards: this project's, the same written plainly
-in PyTorch (its own kernel for softmax, all weights at once for linear, one update a position for mesa), and the kernels of the package
-flash-linear-attention where it is installed and runs. On one thread and on all of them; variants take turns. Prints a table in Markdown.
+Tokens per second of a training step of one block of the laptop's size, forwards and backwards: this project's, the same written
+plainly in PyTorch (its own kernel for softmax, all weights at once for linear, one update a position for mesa), and the
+kernels of the package flash-linear-attention where it is installed and runs. On one thread and on all of them; variants take turns. Prints a
+table in Markdown.
 """
 
 import argparse
@@ -85,7 +86,9 @@ def variants(kind: str) -> Iterator[tuple[str, Answers | None]]:
         yield "flash-linear-attention", found[kind]
 
 
-def step_of(kind: str, nu: int, variant: str, answers: Answers | None, batch: int, length: int, device: str) -> Callable[[], None]:
+def step_of(
+    kind: str, nu: int, variant: str, answers: Answers | None, batch: int, length: int, device: str
+) -> Callable[[], None]:
     """A training step without optimiser: tokens in, gradients of all weights out."""
     settings = replace(GPU if device == "cuda" else LAPTOP, layers=(kind,), nu=nu)
     form = "recursion" if variant.endswith("recursion") else "chunked"

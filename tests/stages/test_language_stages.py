@@ -41,7 +41,9 @@ def stage(folder, name, first, *written):
 
 def test_loss_and_measures_are_those_of_plain_loops(trained, tmp_path):
     folder, text = trained
-    assert stage(folder, "evaluate-language", "softmax", "--loss", tmp_path / "l.parquet", "--measures", tmp_path / "m.parquet") == 0
+    assert (
+        stage(folder, "evaluate-language", "softmax", "--loss", tmp_path / "l.parquet", "--measures", tmp_path / "m.parquet") == 0
+    )
     _, model = read_model(folder / "softmax/seed-1/weights.safetensors", 257, "cpu")
 
     def losses(windows):

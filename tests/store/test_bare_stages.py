@@ -133,7 +133,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text/a.jsonl").write_text("".join(f'{{"text": "document {number}"}}\n' for number in range(30)))
     with chdir(folder):
         tokenise_stage(TEXT, Path("tokens/tokens.json"), {})
-        train_language(LANGUAGE, 1, Path("tokens/tokens.json"), Path("language/seed-1"), LanguageOptions(Path("c"), progress="none"))
+        train_language(
+            LANGUAGE, 1, Path("tokens/tokens.json"), Path("language/seed-1"), LanguageOptions(Path("c"), progress="none")
+        )
     for task in (TASK, NONLINEAR):
         write_sequences(task, 1, COUNTS, folder / f"{task.name}.parquet", folder / f"{task.name}-systems.parquet")
     learn_stage(CHEBYSHEV, 1, folder / "parameters.parquet")

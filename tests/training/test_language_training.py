@@ -205,7 +205,5 @@ def test_the_loss_by_position_is_the_mean_over_sequences(text):
     model = initialise_language(MODEL, 257, 16, seed=1)
     windows = Tokens(tokens, "validation", spec).windows(0, "test", 0, 5)
     probabilities = model(windows[:, :-1]).double().softmax(-1)
-    expected = [
-        sum(-math.log(probabilities[i, t, windows[i, t + 1]]) for i in range(5)) / 5 for t in range(16)
-    ]
+    expected = [sum(-math.log(probabilities[i, t, windows[i, t + 1]]) for i in range(5)) / 5 for t in range(16)]
     assert loss_curve(model, windows, together=2) == pytest.approx(expected, rel=1e-5)

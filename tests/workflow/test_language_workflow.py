@@ -1,4 +1,4 @@
-"""Figures of language models from nothing to pictures, as small as they run, and what the workflow says where there is no text."""
+"""Figures of language models from nothing to pictures, as small as they run, and what is said where there is no text."""
 
 from pathlib import Path
 
@@ -28,7 +28,10 @@ def test_figures_of_language_models_come_from_nothing(built):
 def test_another_rate_trains_anew_and_cuts_no_text(built):
     jobs = planned(built, *FIGURES, *SMOKE, "language={'text/*': {training: {tokens: 1024, test_every: 1, lr: 0.5}}}")
     assert jobs["train_language"] == 17 and "tokens" not in jobs
-    assert planned(built, "figures/fig28.pdf", *SMOKE, "language={'text/two-mesa': {training: {tokens: 2048}}}")["train_language"] >= 1
+    assert (
+        planned(built, "figures/fig28.pdf", *SMOKE, "language={'text/two-mesa': {training: {tokens: 2048}}}")["train_language"]
+        >= 1
+    )
 
 
 def test_a_plan_fetches_cuts_trains_and_measures(tmp_path):

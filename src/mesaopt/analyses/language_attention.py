@@ -17,7 +17,7 @@ OFFSETS = 3
 def first_layer_weights(
     model: LanguageTransformer, windows: Int64[Tensor, "batch time_plus_1"], length: int, together: int = 16
 ) -> Iterator[Float[Tensor, "part heads length length"]]:
-    """Weights of the first layer over the first `length` tokens, some sequences at a time. Raises `InputError` where it has none."""
+    """Weights of the first layer over the first `length` tokens, `together` sequences at a time."""
     for part in windows[:, :length].split(together):
         with torch.no_grad():
             yield model.blocks()[0].attention_weights(model.embed(part.to(model.tokens.device))).double().cpu()
@@ -36,8 +36,8 @@ def map_table(mean: Float[Tensor, "heads length length"]) -> pd.DataFrame:
 
 
 def copy_table(parts: list[Float[Tensor, "part heads length length"]]) -> pd.DataFrame:
-    """Table `copy_heads`: of every head the distance up to `OFFSETS` with the largest weight, that weight (mean over positions that
-    have so many before them, and over sequences) and its standard deviation over sequences. Head 0 is the best of them.
+    """Table `copy_heads`: of every head the distance up to `OFFSETS` with the largest weight, that weight (mean over positions
+    with so many before them, and over sequences) and its standard deviation over sequences. Head 0 is the best of them.
     """
     weights = torch.cat(parts)
     last = min(OFFSETS, weights.shape[-1] - 1)

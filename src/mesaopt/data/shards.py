@@ -62,8 +62,8 @@ def _written(text: Text, folder: Path, packages: Mapping[str, Path]) -> dict[str
         writer.close()
         if writer.tokens <= text.context_length:
             raise InputError(
-                f"text {text.name}: {writer.tokens} tokens in the {split} split, fewer than a sequence of {text.context_length + 1};"
-                " change megabytes or validation"
+                f"text {text.name}: {writer.tokens} tokens in the {split} split, fewer than a sequence of"
+                f" {text.context_length + 1}; change megabytes or validation"
             )
     return {
         "text": text.to_dict(),
@@ -163,7 +163,7 @@ class Writer:
             if self._open is None:
                 name = f"{self.split}-{len(self.shards):04d}.bin"
                 self.shards.append({"file": name, "tokens": 0})
-                self._open = open(self.folder / name, "wb")
+                self._open = open(self.folder / name, "wb")  # noqa: SIM115
             room = SHARD - self.shards[-1]["tokens"]
             self._open.write(tokens[:room].astype(DTYPE).tobytes())
             self.shards[-1]["tokens"] += len(tokens[:room])

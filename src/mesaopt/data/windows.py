@@ -27,7 +27,7 @@ class Tokens:
     """One split of a text on disk."""
 
     def __init__(self, path: Path, split: str, text: Text) -> None:
-        """From `path` (FOLDER/tokens.json). Raises `InputError` when it is another text's, or its files are missing or damaged."""
+        """From `path` (FOLDER/tokens.json). Raises `InputError` when it is another text's, or files are missing or damaged."""
         facts = read_facts(path)
         if Text.from_dict(facts["text"] | {"context_length": text.context_length}) != text:
             raise InputError(f"{path}: the tokens of another text than {text.name} is now; delete it and run again")

@@ -50,7 +50,9 @@ def draw_measured(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Sty
 def draw_nothing(canvas: Canvas, options: Style) -> None:
     """A panel whose runs a scale leaves out."""
     canvas.set_axis_off()
-    canvas.text(0.5, 0.5, "not run at this scale", transform=canvas.transAxes, ha="center", color="0.4", fontsize=options.font_size)
+    canvas.text(
+        0.5, 0.5, "not run at this scale", transform=canvas.transAxes, ha="center", color="0.4", fontsize=options.font_size
+    )
 
 
 def top(axes: Axes | None, rows: pd.DataFrame) -> float | None:

@@ -1,4 +1,4 @@
-"""Features of queries and keys: deterministic parameter-free projections (Schlag et al. 2021; paper, appendix on language models)."""
+"""Features of queries and keys: deterministic parameter-free projections (Schlag et al. 2021; paper, on language models)."""
 
 import torch
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""Language models like GPT-2 (paper, appendix on language modelling): token vectors and positions, blocks, an output embedding."""
+"""Language models like GPT-2 (paper, appendix on language modelling): token vectors, positions, blocks, an output embedding."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -80,8 +80,13 @@ def initialise_language(
     """
     made = LanguageTransformer(model, vocabulary, length, mesa_form)
     rng, residual = generator(seed, "init"), math.sqrt(2 * len(model.layers))
-    fixed = {f"layers.{i}.{name}" for i, block in enumerate(made.blocks()) for name, own in block.own.items() if own.start is not None}
+    fixed = {
+        f"layers.{i}.{name}" for i, block in enumerate(made.blocks()) for name, own in block.own.items() if own.start is not None
+    }
     drawn = sorted(name for name, p in made.named_parameters() if name not in fixed and (p.ndim > 1 or name.endswith("w_beta")))
+    for name, parameter in made.named_parameters():
+        if name.endswith(".bias"):
+            nn.init.zeros_(parameter)
     for name in drawn:
         parameter = made.get_parameter(name)
         std = model.init_std / (residual if name.endswith((".out.weight", ".outer.weight")) else 1.0)

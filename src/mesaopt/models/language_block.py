@@ -18,6 +18,8 @@ from mesaopt.models.features import divided_by_norm, dpfp
 from mesaopt.models.kinds import kind_called
 from mesaopt.spec.language import LanguageModel
 
+Heads = Float[Tensor, "batch heads time d_head"]
+
 #: kinds that stay what they are in half precision; the others are computed in full, whatever autocast says
 HALF = ("softmax", "linear")
 #: how a mesa-layer is computed: position by position, or a run of positions at a time
@@ -111,8 +113,6 @@ class LanguageBlock(nn.Module):
         return lam + (floor - lam.detach()).clamp(min=0)
 
 
-def softmax(
-    q: Float[Tensor, "batch heads time d_head"], k: Float[Tensor, "batch heads time d_head"], v: Float[Tensor, "batch heads time d_head"]
-) -> Float[Tensor, "batch heads time d_head"]:
+def softmax(q: Heads, k: Heads, v: Heads) -> Heads:
     """Softmax attention; on a GPU by PyTorch's own kernel, which keeps no weights in memory."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True) if q.is_cuda else softmax_attention(q, k, v)

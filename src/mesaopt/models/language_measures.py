@@ -1,8 +1,8 @@
 """What is measured of a language model: loss by position, perplexity, and the in-context-learning score.
 
 A loss is in nats, a position t = 1..T the number of tokens that the prediction could look at. The score is the loss late in the
-context less that early in it (Olsson et al. 2022), here means over positions 450 to 550 and 40 to 60, because single ones (500 and
-50) are noisy. Negative is good. Contexts that are shorter than 550 have the same positions scaled down, as if 1024 were their end.
+context less that early in it (Olsson et al. 2022), here means over positions 450 to 550 and 40 to 60, because single ones
+(500, 50) are noisy. Negative is good. Contexts shorter than 550 have the same positions scaled down, as if 1024 were their end.
 """
 
 from dataclasses import dataclass

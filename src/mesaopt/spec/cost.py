@@ -68,6 +68,10 @@ class Device:
         of_step = sum(flops / (self.gflops.get(kind, self.gflops["other"]) * 1e9) for kind, flops in by_kind.items())
         return run.training.steps * (of_step + self.step / 1e3)
 
+    def any_run(self, run: Run | LanguageRun, recursion: Mapping[str, float]) -> float:
+        """Expected for one seed of a training, on systems or on text."""
+        return self.on_text(run) if isinstance(run, LanguageRun) else self.seconds(run, recursion)
+
     def on_text(self, run: LanguageRun) -> float:
         """Expected for one seed of a training on text; `text` is the rate for that."""
         return run.training.tokens * language_flops(run) / (self.gflops.get("text", self.gflops["other"]) * 1e9)
@@ -132,14 +136,12 @@ def training_flops(run: Run, recursion: Mapping[str, float]) -> float:
 
 
 def language_flops(run: LanguageRun) -> float:
-    """Operations per token of a training on text, of which a mesa-layer's recursion is counted as products with R: two forward and
-    four backward.
-    """
+    """Operations per token of a training on text; the recursion of mesa counts as two products with R forwards, four backwards."""
     model, size = run.model, run.model.n_heads * run.model.d_head
     weights = len(model.layers) * (4 * size + 2 * model.d_mlp) * model.d_model + (run.task.vocabulary or _BYTES) * model.d_model
     keys = max(1, 2 * model.nu) * model.d_head
     attention = len(model.layers) * 2 * run.task.context_length * size
-    recursion = model.layers.count("mesa") * model.n_heads * 2 * 6 * keys**2
+    recursion = model.layers.count("mesa") * model.n_heads * 2.0 * 6 * keys**2
     return _PASSES * (2 * weights + attention) + recursion
 
 
@@ -160,9 +162,7 @@ def makespan(jobs: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
-def expectation(
-    rates: Rates, trainings: Mapping[Run | LanguageRun, int], learned: Iterable[Theory], cores: int
-) -> list[str]:
+def expectation(rates: Rates, trainings: Mapping[Run | LanguageRun, int], learned: Iterable[Theory], cores: int) -> list[str]:
     """A line for every device: what seeds of trainings and what algorithms take there, on `cores` cores and one card.
 
     Seeds of a run share a card; hand-written algorithms are learned on the cores, beside it.
@@ -171,9 +171,7 @@ def expectation(
     seeds = sum(trainings.values())
     lines = []
     for device in rates.devices:
-        by_run = {
-            run: device.on_text(run) if isinstance(run, LanguageRun) else device.seconds(run, rates.recursion) for run in trainings
-        }
+        by_run = {run: device.any_run(run, rates.recursion) for run in trainings}
         learning = [device.learning(theory) for theory in learned]
         if device.runs_on == "cpu":
             jobs = [by_run[run] for run, count in trainings.items() for _ in range(count)]

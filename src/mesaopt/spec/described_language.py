@@ -22,14 +22,14 @@ MODEL = {
     "n_heads": Meaning("heads of every layer", "heads", _PAPER),
     "d_head": Meaning("width of a head's queries, keys (before their features) and values", "channels", _PAPER),
     "d_mlp": Meaning("hidden width of the MLP after each attention layer; 0: none", "channels", _PAPER),
-    "nu": Meaning("queries and keys of all layers but softmax are mapped by DPFP(nu), of 2 d_head nu channels; 0: not at all", "", _PAPER),
+    "nu": Meaning("DPFP(nu) of queries and keys, with 2 d_head nu channels, in all layers but softmax; 0: none", "", _PAPER),
     "key_shift": Meaning(
         "keys of the first layer: `none`: of the token itself; `zero`: of the token before, and at the first position of a zero"
         " token; `self`: there of the token itself",
         "",
         _PAPER,
     ),
-    "normalise": Meaning("where those queries and keys are divided by their norm: `after` the features, `before` them, or `none`", "", _PAPER),
+    "normalise": Meaning("where these are divided by their norm: `after` the features, `before` them, or `none`", "", _PAPER),
     "guard": Meaning("the least norm that they are divided by: features may all be zero"),
     "positions": Meaning("`sinusoidal`, `learned` or `none`", "", _PAPER),
     "embedding_scale": Meaning("token vectors are multiplied by so many times sqrt(d_model)", "", _PAPER),

@@ -204,7 +204,7 @@ def read_language_run(weights: str | os.PathLike[str]) -> tuple[LanguageRun, int
 
 @dataclass(frozen=True)
 class LanguageMeasures(Spec):
-    """What is measured of a trained language model: on `sequences` of the held-back text, on `repeated` ones of random tokens, and
+    """What is measured of a trained language model: on `sequences` of the held-back text, on `repeated` ones of random tokens;
     attention weights as means over `maps` sequences up to `map_length` tokens.
     """
 

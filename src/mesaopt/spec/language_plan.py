@@ -1,4 +1,4 @@
-"""What a scale computes of language models: the texts, runs and measures of config/experiments.yaml, changed by scale and user."""
+"""What a scale computes of language models: texts, runs and measures of config/experiments.yaml, changed by scale and user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class LanguagePlan:
 
 
 def language_plan(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> LanguagePlan:
-    """From experiments.yaml and what changes it (`layers`: a name for messages, and the changes), the last of which is the user's.
+    """From experiments.yaml and what changes it (`layers`: a name for messages, and the changes), the user's last.
 
     Raises `InputError` for unknown names, patterns that match nothing, and values that no spec allows.
     """

@@ -16,9 +16,9 @@ from mesaopt.spec.arguments import load
 from mesaopt.spec.beginnings import inherit, taken
 from mesaopt.spec.entries import expand, named_entries, override
 from mesaopt.spec.json import Spec
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.language_plan import LanguagePlan, language_looks, language_plan
 from mesaopt.spec.look import Look, without_look
-from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run, Task, Training
 from mesaopt.spec.sweep import Sweep, add_sweep
 

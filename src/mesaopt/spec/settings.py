@@ -97,8 +97,8 @@ KEYS = {
     "text": Key(
         None,
         "a text of your own, such as the Pile, in place of that of the scale",
-        "`{path: folder of *.jsonl, *.jsonl.zst, *.parquet or *.txt, column: where a document is in them}` (the column is `text` if not"
-        " said), or `null` ([language models](../docs/language.md))",
+        "`{path: folder of *.jsonl, *.jsonl.zst, *.parquet or *.txt, column: where a document is in them}` (the column is `text`"
+        " if not said), or `null` ([language models](../docs/language.md))",
         {"anyOf": [_NULL, _TEXT]},
     ),
     "analyses": Key(

@@ -1,4 +1,4 @@
-"""The stages of language models (paper, appendix on language modelling): a text fetched and cut into tokens, training, measures."""
+"""The stages of language models (paper, appendix on language modelling): a text fetched and cut, training, measures."""
 
 from mesaopt.spec.arguments import DEVICE, File, Option, choice, folder, seconds, spec, text, whole
 from mesaopt.spec.files import LANGUAGE_HISTORY, PROVENANCE, SPEC, TOKENS, WEIGHTS, run_table
@@ -49,7 +49,7 @@ OF_LANGUAGE = (
         beside=(
             LANGUAGE_HISTORY.holding(
                 "negative logarithm of the next token's probability, mean over positions of held-back text; perplexity is its"
-                " exponential; score: loss at positions 450 to 550 less that at 40 to 60, or at the same parts of a shorter context"
+                " exponential; score: loss at positions 450 to 550 less that at 40 to 60, or at these parts of a shorter context"
                 " (paper, appendix on language modelling)",
                 "mesaopt.models.language_measures:loss_curve",
                 "mesaopt.models.language_measures:score",
@@ -96,7 +96,7 @@ OF_LANGUAGE = (
                 "mesaopt.analyses.language_attention:mean_map",
             ),
             run_table("copy_heads", option="copies").holding(
-                "the same weights at the distance up to three where a head has most, mean over positions; deviation over sequences",
+                "the same weights at the distance up to three where a head has most, mean over positions, and its deviation",
                 "mesaopt.analyses.language_attention:copy_table",
             ),
         ),

@@ -106,7 +106,7 @@ TABLES: dict[str, dict[str, str]] = {
     "sensitivity": {"step": "int32", "batch": "int32", "first": "int32", "last": "int32", "sensitivity": "float64"},
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
-    # training on text: tokens seen, train_loss on the batch of the step before, test_loss on held-back text, both in nats a token;
+    # training on text: tokens seen, train_loss on the batch of the step before, test_loss on held-back text, in nats a token, and
     # its perplexity; score: loss late in the context less that early in it, means over positions, and of two positions alone
     "language_history": {
         "step": "int32",

@@ -58,8 +58,7 @@ def train_language(run: LanguageRun, seed: int, tokens: Path, folder: Path, opti
         work = {"spec": run.to_json(), "code": code_fingerprint("mesaopt.training.language", run.modules())}
         if waited and _is_finished(run, seed, folder, work):
             return
-        for leftover in (path for name in OUTPUTS for path in folder.glob(f".{name}.*") if path.suffix not in (".sha256", ".json")):
-            leftover.unlink(missing_ok=True)
+        _remove_leftovers(folder)
         stop = stack.enter_context(StopRequest())
         stack.callback(torch.set_flush_denormal, False)
         torch.set_flush_denormal(True)
@@ -68,6 +67,13 @@ def train_language(run: LanguageRun, seed: int, tokens: Path, folder: Path, opti
         trainer.loop(stop)
         trainer.write(folder)
         trainer.checkpoint.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Half-written files of a killed trainer; digests and records, which have such names, too, stay."""
+    for leftover in (path for name in OUTPUTS for path in folder.glob(f".{name}.*")):
+        if leftover.suffix not in (".sha256", ".json"):
+            leftover.unlink(missing_ok=True)
 
 
 def _is_finished(run: LanguageRun, seed: int, folder: Path, work: dict[str, str]) -> bool:

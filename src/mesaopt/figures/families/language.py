@@ -28,7 +28,7 @@ def key_shift() -> Figure:
 
 def hybrids() -> Figure:
     """Figure 27: a layer of softmax attention, then others of one kind."""
-    return _figure("Two and four layers, the first of softmax attention", ("A", "B", "C", "D"), {"_2": TWO, "_4": FOUR}, (COPYING,))
+    return _figure("Two and four layers, the first of softmax", ("A", "B", "C", "D"), {"_2": TWO, "_4": FOUR})
 
 
 def first_layer() -> Figure:
@@ -48,7 +48,7 @@ def first_layer() -> Figure:
     )
 
 
-def _figure(title: str, letters: Sequence[str], groups: dict[str, tuple[str, ...]], controls: tuple[str, ...]) -> Figure:
+def _figure(title: str, letters: Sequence[str], groups: dict[str, tuple[str, ...]], controls: tuple[str, ...] = ()) -> Figure:
     """Perplexity and score of every group of runs side by side, in two panels a row; the measures at the end beside them."""
     panels, layout = [], []
     for row, (suffix, runs) in enumerate(groups.items()):
@@ -58,7 +58,7 @@ def _figure(title: str, letters: Sequence[str], groups: dict[str, tuple[str, ...
             _along(f"score{suffix}", f"In-context learning{depth}", runs, "score", SCORE, letters[2 * row + 1]),
         )
         layout.append(tuple(panel.name for panel in pair))
-        panels += [*pair, *_controls(suffix, (*runs, *controls) if not suffix else runs)]
+        panels += [*pair, *_controls(suffix, (*runs, *controls))]
     return Figure(title, tuple(panels), tuple(layout), 0.42 * len(groups) + 0.06)
 
 
@@ -75,15 +75,15 @@ def _controls(suffix: str, runs: tuple[str, ...]) -> tuple[Panel, ...]:
     ]
     positions = _beside(f"by_position{suffix}", "Loss by position", "language_loss", runs, x="t", y="loss")
     measures = [
-        _beside(f"{name}{suffix}", title, "language_measures", runs, (("measure", name),), at=1.0, y="value", x="value")
-        for name, title in (
-            ("loss", "Loss after the training"),
-            ("repeated_first", "Loss on random tokens"),
-            ("repeated_second", "Loss on the same tokens once more"),
+        _beside(f"{name}{suffix}", title, "language_measures", runs, (("measure", measure),), at=1.0, y="value", x="value")
+        for name, measure, title in (
+            ("loss", "loss", "Loss after the training"),
+            ("final_score", "score", "Score after the training"),
+            ("repeated_first", "repeated_first", "Loss on random tokens"),
+            ("repeated_second", "repeated_second", "Loss on the same tokens once more"),
         )
     ]
-    final = _beside(f"final_score{suffix}", "Score", "language_measures", runs, (("measure", "score"),), at=1.0, y="value", x="value")
-    return (*along, positions, *measures, final)
+    return (*along, positions, *measures)
 
 
 def _beside(
