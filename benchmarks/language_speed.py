@@ -1,9 +1,9 @@
 """Speed of language models: `python benchmarks/language_speed.py [--quick] [--device cuda]`.
 
 Tokens per second of a training step of one block of the laptop's size, forwards and backwards: this project's, the same written
-plainly in PyTorch (its own kernel for softmax, all weights at once for linear, one update a position for mesa), and the
-kernels of the package flash-linear-attention where it is installed and runs. On one thread and on all of them; variants take turns. Prints a
-table in Markdown.
+plainly in PyTorch (its own kernel for softmax, all weights at once for linear, one update a position for mesa), and the kernels
+of the package flash-linear-attention where it runs. On one thread and on all of them; variants take turns. Prints a table in
+Markdown.
 """
 
 import argparse

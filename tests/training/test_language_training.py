@@ -106,7 +106,7 @@ def test_dropout_holds_for_the_embedding_in_training_alone(text):
     inputs = Tokens(tokens, "train", spec).windows(1, "text", 0, 200)[:, :-1]
     kept = state._kept(inputs, state._dropout())
     assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.01)
-    assert set(kept.unique().tolist()) == {0.0, pytest.approx(1 / 0.9)}
+    assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.9])
     assert torch.equal(kept, state._kept(inputs, state._dropout())), "a function of seed and step"
     assert torch.equal(state.model(inputs), state.model(inputs))
 
@@ -124,7 +124,7 @@ def test_a_training_learns_and_writes_what_it_is(text, tmp_path):
     assert read_language_run(tmp_path / "seed-1/weights.safetensors") == (run, 1)
     facts = json.loads((tmp_path / "seed-1/provenance.json").read_text())
     assert facts["seed"] == 1 and facts["mesa_form"] == "chunked" and facts["tokens"] == Tokens(tokens, "train", spec).digest
-    assert not (tmp_path / "c").exists()
+    assert not list((tmp_path / "c").rglob("checkpoint"))
 
 
 @pytest.mark.parametrize("stopped_at", [1, 2, 5])
@@ -204,6 +204,6 @@ def test_the_loss_by_position_is_the_mean_over_sequences(text):
     spec, tokens = text
     model = initialise_language(MODEL, 257, 16, seed=1)
     windows = Tokens(tokens, "validation", spec).windows(0, "test", 0, 5)
-    probabilities = model(windows[:, :-1]).double().softmax(-1)
+    probabilities = model(windows[:, :-1]).detach().double().softmax(-1)
     expected = [sum(-math.log(probabilities[i, t, windows[i, t + 1]]) for i in range(5)) / 5 for t in range(16)]
     assert loss_curve(model, windows, together=2) == pytest.approx(expected, rel=1e-5)

@@ -23,7 +23,7 @@ def first_layer_weights(
             yield model.blocks()[0].attention_weights(model.embed(part.to(model.tokens.device))).double().cpu()
 
 
-def mean_map(parts: list[Float[Tensor, "part heads length length"]]) -> Float[Tensor, "heads length length"]:
+def mean_map(parts: list[Float[Tensor, "_ heads length length"]]) -> Float[Tensor, "heads length length"]:
     """Over all sequences."""
     return torch.cat(parts).mean(0)
 
@@ -35,7 +35,7 @@ def map_table(mean: Float[Tensor, "heads length length"]) -> pd.DataFrame:
     return rows[token <= t].reset_index(drop=True)
 
 
-def copy_table(parts: list[Float[Tensor, "part heads length length"]]) -> pd.DataFrame:
+def copy_table(parts: list[Float[Tensor, "_ heads length length"]]) -> pd.DataFrame:
     """Table `copy_heads`: of every head the distance up to `OFFSETS` with the largest weight, that weight (mean over positions
     with so many before them, and over sequences) and its standard deviation over sequences. Head 0 is the best of them.
     """

@@ -24,8 +24,8 @@ def trainings(results: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[s
     positions = Positions()
     found: dict[Key, dict[str, Any]] = {}
     for path in history_files(results):
-        run, seed = read_spec(path.with_name("spec.json"))
-        _of(found, run)["curves"].append(_curve(path, seed, positions))
+        trained, seed = read_spec(path.with_name("spec.json"))
+        _of(found, trained)["curves"].append(_curve(path, seed, positions))
     for name, run, seeds, hours in _recorded(records):
         entry = _of(found, run)
         entry["figures"].append(name)

@@ -70,7 +70,7 @@ def _gradients(needed: Sequence[bool], grads: Tensors, inputs: Tensors, kept: Te
     """Where u_t is the gradient of x_t = R_t q_t, l_t = R_t u_t is that of q_t, and R_t^-1 receives -l_t x_t^T."""
     with torch.autocast(inputs[0].device.type, enabled=False):
         l, x, grad_lam = _adjoint(*grads, *inputs)
-        grad_k, grad_v = _later_to_earlier(*inputs[1:3], *grads, l, x)
+        grad_k, grad_v = _later_to_earlier(inputs[1], inputs[2], grads[0], l, x)
     return l, grad_k, grad_v, grad_lam
 
 

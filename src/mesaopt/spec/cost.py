@@ -136,7 +136,7 @@ def training_flops(run: Run, recursion: Mapping[str, float]) -> float:
 
 
 def language_flops(run: LanguageRun) -> float:
-    """Operations per token of a training on text; the recursion of mesa counts as two products with R forwards, four backwards."""
+    """Operations per token of a training on text; mesa's recursion counts as two products with R forwards, four backwards."""
     model, size = run.model, run.model.n_heads * run.model.d_head
     weights = len(model.layers) * (4 * size + 2 * model.d_mlp) * model.d_model + (run.task.vocabulary or _BYTES) * model.d_model
     keys = max(1, 2 * model.nu) * model.d_head
