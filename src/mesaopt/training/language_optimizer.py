@@ -17,7 +17,7 @@ class LanguageAdamW(AdamW):
         super().__init__(parameters, training.weight_decay)
         self.betas = training.beta_1, training.beta_2
         shares = [torch.full((p.numel(),), float(yes)) for p, yes in zip(parameters, decayed, strict=True)]
-        self.decay = torch.cat(shares).to(self.values.device) * training.weight_decay
+        self.decay = torch.cat(shares).to(self.values) * training.weight_decay
 
     def update(self, step: int, lr: float) -> None:
         """Update number `step` = 0, 1, ... from the present gradients."""
