@@ -1,6 +1,6 @@
 """Causal linear attention over long contexts: weights within a run of positions, and a sum over all earlier runs.
 
-The same numbers as with all weights at once, in time and memory that grow with the length alone (`recursion.PART` positions a run).
+The same numbers as with all weights at once; time and memory grow with the length alone (`recursion.PART` positions a run).
 """
 
 from collections.abc import Sequence

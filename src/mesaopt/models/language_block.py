@@ -23,7 +23,7 @@ Heads = Float[Tensor, "batch heads time d_head"]
 
 #: kinds that stay what they are in half precision; the others are computed in full, whatever autocast says
 HALF = ("softmax", "linear")
-#: how a mesa-layer is computed: a run of positions at a time, which was faster at all sizes that were tried, or position by position
+#: how a mesa-layer is computed: a run of positions at a time (faster at all sizes that were tried), or position by position
 MESA_FORMS = ("chunked", "recursion")
 
 
@@ -122,7 +122,7 @@ def softmax(q: Heads, k: Heads, v: Heads) -> Heads:
 def linear(
     q: Float[Tensor, "batch heads time d_key"], k: Float[Tensor, "batch heads time d_key"], v: Heads
 ) -> Float[Tensor, "batch heads time d_head"]:
-    """Linear attention: on a GPU all weights at once, in half precision; on a CPU a run of positions at a time, which takes a third
-    to a fourth of the time over 512.
+    """Linear attention: on a GPU all weights at once, in half precision; on a CPU a run of positions at a time, three to four times
+    as fast over 512.
     """
     return linear_attention(q, k, v) if q.is_cuda else chunked_linear(q, k, v)
