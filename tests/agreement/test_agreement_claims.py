@@ -100,7 +100,7 @@ WRONG = {
     "x upside down": (on("of", "x", value=[50, 1]), f"{ONE}: of: x from 50 to 1: the first is larger"),
     "x in words": (on("of", "x", value="first"), f"{ONE}: of: x"),
     "nothing to hold against": (put("claims", ONE, "statistic", value="mean"), f"{ONE}: mean does not take curves"),
-    "scale": (on("scales", value=["recorded"]), f"{ONE}: scales: 0: 'recorded' is not one of paper, laptop, smoke"),
+    "scale": (on("scales", value=["recorded"]), f"{ONE}: scales: 0: 'recorded' is not one of paper, gpu, laptop, smoke"),
     "view": (on("views", value={"hold": "x"}), f"{ONE}: views: unknown verdict 'hold': did you mean 'holds'?"),
     "long sentence": (on("claim", value="x" * 111), f"{ONE}: claim"),
     "several series": (

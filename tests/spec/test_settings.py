@@ -136,7 +136,7 @@ def test_the_generator_finds_every_key() -> None:
 
 @pytest.mark.parametrize("place", CONFIG_KEYS, ids="-".join)
 def test_every_key_of_the_schema_misspelt_once(place: tuple[str, ...]) -> None:
-    content = copy.deepcopy(FILES["config"]) | {"runs": {DEEP: {"training": {}, "model": {}}}}
+    content = copy.deepcopy(FILES["config"]) | {key: {DEEP: {"training": {}, "model": {}}} for key in ("runs", "language")}
     inner: Any = content
     for part in place[:-1]:
         inner = inner[DEEP if part == "*" else part]

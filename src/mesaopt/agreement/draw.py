@@ -35,6 +35,8 @@ MARKS: dict[str, dict[str, Any]] = {
 PUBLISHED: dict[str, Any] = {"marker": "D", "color": "0.1", "markerfacecolor": "none", "markersize": 3.4, "linestyle": ""}
 #: what is farther from its bound than this is drawn at the edge, as an arrow
 LIMITS = (0.0, 2.5)
+#: the unit of differences that are held against zero, in nats
+DIFFERENCE = 0.05
 #: inches of one row; the axis' left and right edge as parts of the page's width, and places of text in widths of the axis
 ROW, AXIS = 0.19, (0.365, 0.58)
 SENTENCE = -1.67
@@ -131,10 +133,12 @@ def _mark(canvas: Canvas, place: int, row: Row) -> None:
 
 
 def relative(row: Row, value: float) -> float:
-    """Where `value` stands on the axis: 1 is the bound, less is the claim's side."""
+    """Where `value` stands on the axis: 1 is the bound, less is the claim's side. Differences (bounds not above zero) stand
+    at so many bounds, or parts of `DIFFERENCE`, from it.
+    """
     low, high = row.bound_low, row.bound_high
     if np.isnan(low):
-        return value / high
+        return value / high if high > 0 else 1 + (value - high) / max(-high, DIFFERENCE)
     if np.isnan(high):
         return low / value if value > 0 else np.inf
     return abs(value - (low + high) / 2) / ((high - low) / 2)

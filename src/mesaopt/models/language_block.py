@@ -115,14 +115,14 @@ class LanguageBlock(nn.Module):
 
 
 def softmax(q: Heads, k: Heads, v: Heads) -> Heads:
-    """Softmax attention by PyTorch's own kernel, which keeps no weights in memory: twice as fast as weights by hand on a CPU."""
+    """Softmax attention by PyTorch's own kernel, which keeps no weights in memory."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def linear(
     q: Float[Tensor, "batch heads time d_key"], k: Float[Tensor, "batch heads time d_key"], v: Heads
 ) -> Float[Tensor, "batch heads time d_head"]:
-    """Linear attention: on a GPU all weights at once, in half precision; on a CPU a run of positions at a time, three to four times
-    as fast over 512.
+    """Linear attention: on a GPU all weights at once, in half precision; on a CPU a run of positions at a time, three to four
+    times as fast over 512.
     """
     return linear_attention(q, k, v) if q.is_cuda else chunked_linear(q, k, v)
