@@ -178,9 +178,9 @@ class LanguageRun(Spec):
         return -(-self.training.tokens // self.step_tokens)
 
     def modules(self) -> tuple[str, ...]:
-        """Modules that no import names: those of the layers and of the objective. The text is a file."""
+        """Modules that no import names: those of the text, the layers and the objective."""
         layers = (module_name("layer", layer) for layer in dict.fromkeys(self.model.layers))
-        return (*layers, module_name("objective", self.training.objective))
+        return (*self.task.modules(), *layers, module_name("objective", self.training.objective))
 
 
 def _check_choices(spec: Spec) -> None:
