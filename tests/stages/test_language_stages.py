@@ -126,3 +126,5 @@ def test_a_training_is_called_by_its_command(trained, tmp_path, capsys):
     assert json.loads((weights.parent / "spec.json").read_text())["seed"] == 3
     assert "tokens/s" in capsys.readouterr().err
     assert main(["train-language", *map(str, arguments), "--weights", str(weights), "--threads", "0"]) == 1
+    assert main(["train-language", *map(str, arguments), "--weights", "seed-x/weights.safetensors"]) == 1
+    assert "seed-x/weights.safetensors: must end in seed-N" in capsys.readouterr().err

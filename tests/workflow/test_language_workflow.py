@@ -45,7 +45,7 @@ def test_without_a_text_the_paper_has_no_language_models(tmp_path):
     folder = copy_workflow(tmp_path / "clone")
     said = snakemake(folder, "-n", "figures/fig26.pdf", "--config", "scale=paper", succeed=False)
     assert "mesaopt: error: text/shift-softmax needs a text of your own: text={path: FOLDER}" in said
-    jobs = planned(folder, "--config", "scale=paper")
+    jobs = planned(folder, "all", "--config", "scale=paper")
     assert "train_language" not in jobs and jobs["train"] > 100
     own = planned(folder, "figures/fig26.pdf", "--config", "scale=paper", "seeds=[1]", "text={path: /data/pile}")
     assert own["train_language"] == 11

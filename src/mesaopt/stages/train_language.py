@@ -1,6 +1,7 @@
 """The stage `train-language`: one seed of a run on text, in this process."""
 
 import ctypes
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import torch
 from mesaopt.errors import InputError
 from mesaopt.process.device import choose_device
 from mesaopt.spec.language import LanguageRun
-from mesaopt.stages.train import seed_folders
 from mesaopt.training.language import LanguageOptions, train_language
 
 #: glibc's numbers for the sizes from which memory is asked of the system, and given back to it
@@ -31,13 +31,21 @@ def train_language_stage(
 
     With so many threads, and a checkpoint every so many seconds. Raises `InputError` in one line.
     """
-    ((seed, folder),) = seed_folders([weights]).items()
+    seed = seed_of(weights)
     if threads < 1 or checkpoint_every < 0:
         raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
     _keep_memory()
     torch.set_num_threads(threads)
     options = LanguageOptions(checkpoints, checkpoint_every, choose_device(device), mesa_form)
-    train_language(spec, seed, tokens, folder, options)
+    train_language(spec, seed, tokens, weights.parent, options)
+
+
+def seed_of(weights: Path) -> int:
+    """From a path that ends in seed-N/weights.safetensors; raises `InputError` for any other."""
+    found = re.fullmatch(r"seed-(\d+)", weights.parent.name)
+    if found is None or weights.name != "weights.safetensors":
+        raise InputError(f"--weights {weights}: must end in seed-N/weights.safetensors")
+    return int(found[1])
 
 
 def _keep_memory() -> None:
