@@ -17,9 +17,10 @@ from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
 from mesaopt.spec.described import DESCRIBED
-from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageTraining, Text
+from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageTraining
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.settings import KEYS, schema
+from mesaopt.spec.text import Text
 from mesaopt.store.environment import PROJECT
 
 ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity)

@@ -17,7 +17,7 @@ from mesaopt.data.packages import Package
 from mesaopt.data.shards import read_facts, tokenise_stage
 from mesaopt.data.windows import Tokens, repeated
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 #: enough families for both splits
 DOCUMENTS = [f"document {number} says: {'word ' * (number % 7 + 3)}and ends." for number in range(60)]

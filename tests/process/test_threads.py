@@ -20,8 +20,9 @@ from mesaopt import __file__ as package
 from mesaopt.models.weights import save_weights
 from mesaopt.process.threads import EXCEPTIONS, VARIABLES
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, Text
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining
 from mesaopt.spec.stages import STAGES, analyses
+from mesaopt.spec.text import Text
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 

@@ -13,10 +13,11 @@ from mesaopt.spec import run as spec
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
 from mesaopt.spec.arguments import load
-from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining, Text
+from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.stages import STAGES
+from mesaopt.spec.text import Text
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import read_table
 

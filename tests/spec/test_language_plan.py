@@ -10,9 +10,10 @@ from mesaopt.errors import InputError
 from mesaopt.figures.families.language import CONTROLS, FOUR, SHIFTED, TWO
 from mesaopt.figures.registry import figure, inputs, runs
 from mesaopt.spec.cost import language_flops
-from mesaopt.spec.language import LanguageRun, Text
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.settings import COMPUTED_SCALES
+from mesaopt.spec.text import Text
 from mesaopt.spec.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ from mesaopt.__main__ import main
 from mesaopt.analyses.language_attention import copy_table, map_table, mean_map
 from mesaopt.data.shards import tokenise_stage
 from mesaopt.data.windows import Tokens, repeated
-from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining, Text
+from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining
+from mesaopt.spec.text import Text
 from mesaopt.stages.evaluate_language import read_model
 from mesaopt.store.tables import read_table
 from mesaopt.training.language import LanguageOptions, train_language

@@ -20,9 +20,10 @@ from mesaopt.__main__ import main
 from mesaopt.data.files import write_sequences
 from mesaopt.data.shards import tokenise_stage
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, Text
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining
 from mesaopt.spec.run import Run, Task
 from mesaopt.spec.stages import STAGES, stage
+from mesaopt.spec.text import Text
 from mesaopt.stages.learn import learn_stage
 from mesaopt.store.fingerprint import modules_behind
 from mesaopt.training.language import LanguageOptions, train_language

@@ -15,7 +15,8 @@ from mesaopt.errors import DivergenceError, InputError
 from mesaopt.models.language import decayed, initialise_language
 from mesaopt.models.language_measures import Positions, loss_curve, score
 from mesaopt.models.weights import load_weights
-from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, Text, read_language_run
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining, read_language_run
+from mesaopt.spec.text import Text
 from mesaopt.store.tables import read_table
 from mesaopt.training import language
 from mesaopt.training.language import LanguageOptions, LanguageTrainer, TokenProgress, train_language

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 from mesaopt.spec.words import module
 
 #: shorter strings of a package are names rather than text

@@ -17,7 +17,7 @@ from mesaopt.data.corpus import Document, corpus_called, held_back
 from mesaopt.data.packages import package_called, require_pinned
 from mesaopt.data.tokeniser import DTYPE, Vocabulary, tokeniser_called
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 from mesaopt.store.disk import sha256, sync_folder
 from mesaopt.store.provenance import provenance, write_json
 

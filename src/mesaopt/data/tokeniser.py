@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 from mesaopt.spec.words import module
 
 #: of all tokens in files; so a vocabulary has at most 65536

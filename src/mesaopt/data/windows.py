@@ -16,7 +16,7 @@ from mesaopt.data.random import generator
 from mesaopt.data.shards import read_facts
 from mesaopt.data.tokeniser import DTYPE
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 from mesaopt.store.disk import sha256
 
 #: a text of more bytes is not read through at every start; that its files have their sizes is checked of any

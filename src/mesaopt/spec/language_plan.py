@@ -7,8 +7,9 @@ from typing import Any
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec.entries import named_entries, override
-from mesaopt.spec.language import LanguageMeasures, LanguageRun, Text
+from mesaopt.spec.language import LanguageMeasures, LanguageRun
 from mesaopt.spec.look import Look, without_look
+from mesaopt.spec.text import Text
 
 #: the corpus of a text of one's own
 OWN = "folder"

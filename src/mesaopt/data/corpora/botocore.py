@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mesaopt.data.corpus import Corpus, Document, Once, joined, strings_under
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 FOLDER = "botocore/data/"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mesaopt.data.corpus import SHORTEST, Corpus, Document, Once
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 PACKAGES = ("numpy", "pandas", "matplotlib")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mesaopt.data.corpus import Corpus, Document
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 #: bytes read at a time, and characters of a piece of a text file
 PIECE = 2**20

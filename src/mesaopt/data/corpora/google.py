@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mesaopt.data.corpus import Corpus, Document, Once, joined, strings_under
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 FOLDER = "googleapiclient/discovery_cache/documents/"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mesaopt.data.tokeniser import DTYPE, Tokeniser, Vocabulary
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 END = "<|endoftext|>"
 #: characters of the training split that a vocabulary is learned from: more changes little, and memory stays bounded

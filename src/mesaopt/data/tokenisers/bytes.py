@@ -8,7 +8,7 @@ import numpy as np
 
 from mesaopt.data.tokeniser import DTYPE, Tokeniser, Vocabulary
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 SIZE, END = 257, 256
 

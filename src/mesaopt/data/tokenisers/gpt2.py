@@ -8,7 +8,7 @@ from pathlib import Path
 from mesaopt.data.tokeniser import Tokeniser
 from mesaopt.data.tokenisers.bpe import END, byte_level, library, load
 from mesaopt.errors import InputError
-from mesaopt.spec.language import Text
+from mesaopt.spec.text import Text
 
 SIZE = 50257
 PAIRS, PIECES = "vocab.bpe", "encoder.json"
