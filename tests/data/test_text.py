@@ -302,7 +302,7 @@ def test_a_folder_of_two_gigabytes_takes_less_than_one_of_memory(tmp_path):
     assert sum(path.stat().st_size for path in folder.iterdir()) > 2e9
     code = (
         "import resource; from pathlib import Path; from mesaopt.data.shards import tokenise_stage;"
-        "from mesaopt.spec.language import Text;"
+        "from mesaopt.spec.text import Text;"
         f"tokenise_stage(Text('text', ('folder',), path={str(folder)!r}), Path({str(tmp_path / 'out/tokens.json')!r}), {{}});"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
