@@ -15,13 +15,13 @@ import yaml
 
 from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
+from mesaopt.spec.analysis import Attention, Distil, Evaluate, Labels, Linearise, Probe, Prompts, Samples, Sensitivity, Tokens
 from mesaopt.spec.described import DESCRIBED
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.spec.settings import KEYS, schema
 from mesaopt.store.environment import PROJECT
 
-ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity)
+ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity, Prompts, Labels, Distil, Linearise)
 CLASSES: dict[str, type] = {kind.__name__: kind for kind in (Task, Model, Training, Run, Theory, *ANALYSES, Style)}
 README, SCHEMA = Path("config/README.md"), Path("workflow/schemas/config.schema.yaml")
 _MADE = re.compile(r"(<!-- made from the code: (\w+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)

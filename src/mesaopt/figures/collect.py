@@ -39,7 +39,7 @@ def gather(name: str, results: Path, seeds: Sequence[int], looks: Looks | None =
         _values(panel, source, results, seed)
         for panel in figure(name, looks).panels
         for source in panel.sources
-        for seed in chosen(panel.seeds, seeds)
+        for seed in chosen(source.seeds or panel.seeds, seeds)
     ]
     return pd.concat(parts, ignore_index=True)
 

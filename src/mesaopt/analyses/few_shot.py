@@ -1,0 +1,129 @@
+"""Few-shot regression by a trained model, with and without tuned tokens, and by least squares (paper, section on few-shot
+regression).
+
+Least squares is shown twice: on the pairs that a model trained on next elements would make of the prompt, {(x_i, y_i)} and
+{(y_i, x_{i+1})}, and on the pairs (x_i, y_i) alone. After a change of task all of them still count.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mesaopt.algorithms.least_squares import LeastSquares, exact_preconditioned_inputs
+from mesaopt.algorithms.pairs import regress
+from mesaopt.data.prompts import Form, Place, Prompt, one_task, two_tasks
+from mesaopt.data.tokens import delayed
+from mesaopt.models.transformer import Transformer
+from mesaopt.spec.analysis import Labels
+from mesaopt.training.prompts import Tokens, label_errors
+
+#: what is in the table of a model: as it is, with separators (EOS), and with a prefix as well
+MODELS = ("model", "model_eos", "model_eos_prefix")
+#: sequences at a time
+_CHUNK = 16
+
+Tasks = Float[Tensor, "tasks batch elements n"]
+Errors = Callable[[Prompt, Tasks], Float[Tensor, "batch scored"]]
+
+
+def few_shot_table(
+    model: Transformer, sequences: Float[Tensor, "batch elements n"], tokens: Tokens, settings: Labels
+) -> pd.DataFrame:
+    """Table `few_shot`: columns predictor, tasks (one or two), task, k, pair and mse.
+
+    `k` pairs of the same task were seen before; `pair` is where the error is drawn: where the task changes, after the pairs of
+    the first task that all forms of prompts have.
+    """
+    length = sequences.shape[1] - 1
+    own = {name: one_task(form, length) for name, form in _forms(tokens).items()}
+    changed = {
+        name: two_tasks(form, length, settings.first_pairs, settings.first_tokens) for name, form in _forms(tokens).items()
+    }
+    frames = [
+        *_rows(model, sequences[None], own, tokens, settings.inverse_lam, "one"),
+        *_rows(model, _two(sequences), changed, tokens, settings.inverse_lam, "two"),
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def early_ascent(table: pd.DataFrame) -> pd.DataFrame:
+    """Table `early_ascent` of every predictor on one task: how the error rises before it falls.
+
+    `width` is the number of pairs k = 1, 2, ... in a row with an error above that of k = 0, `height` the largest error up to
+    there over that of k = 0, `place` the k where that is: 1 and 0 where nothing rises.
+    """
+    rows = []
+    for predictor, curve in table[table["tasks"] == "one"].groupby("predictor", sort=False):
+        ratios = (curve.sort_values("k")["mse"] / curve.sort_values("k")["mse"].iloc[0]).tolist()
+        width = next((k for k, ratio in enumerate(ratios[1:]) if ratio <= 1), len(ratios) - 1)
+        risen = ratios[: width + 1]
+        rows.append((predictor, max(risen), risen.index(max(risen)), width))
+    return pd.DataFrame(rows, columns=["predictor", "height", "place", "width"])
+
+
+def _two(sequences: Float[Tensor, "batch elements n"]) -> Float[Tensor, "two half elements n"]:
+    """Every two sequences as the tasks of one."""
+    return torch.stack((sequences[0 : 2 * (len(sequences) // 2) : 2], sequences[1::2]))
+
+
+def _forms(tokens: Tokens) -> dict[str, Form]:
+    """By predictor; without tuned prefix there is no third."""
+    separators, prefix = (len(tokens.get(kind, ())) for kind in ("separator", "prefix"))
+    found = dict(zip(MODELS, (Form(), Form(separators=separators), Form(prefix, separators)), strict=True))
+    return found if prefix else {name: found[name] for name in MODELS[:2]}
+
+
+def _rows(
+    model: Transformer,
+    tasks: Tasks,
+    prompts: Mapping[str, list[Place]],
+    tokens: Tokens,
+    inverse_lam: float,
+    called: str,
+) -> Iterator[pd.DataFrame]:
+    def by_model(prompt: Prompt, part: Tasks) -> Tensor:
+        with torch.no_grad():
+            return label_errors(model, prompt, part, tokens)
+
+    plain = Prompt(prompts["model"])
+    curves: dict[str, tuple[Prompt, Errors]] = {name: (Prompt(places), by_model) for name, places in prompts.items()}
+    curves |= {
+        "lsq": (plain, lambda prompt, part: overlapping(prompt, part, inverse_lam)),
+        "lsq_pairs": (plain, lambda prompt, part: pairs_alone(prompt, part, inverse_lam)),
+        "zero": (plain, lambda prompt, part: prompt.labels(part).square().sum(-1) / 2),
+    }
+    common = min(sum(place.task == 0 for place in prompt.asked) for prompt, _ in curves.values())
+    drawn = common if called == "two" else None
+    for name, (prompt, errors) in curves.items():
+        yield _frame(prompt, _mean(errors, prompt, tasks), drawn).assign(predictor=name, tasks=called)
+
+
+def _mean(errors: Errors, prompt: Prompt, tasks: Tasks) -> Float[Tensor, " scored"]:
+    """Over sequences, in float64."""
+    parts = [errors(prompt, part).double().sum(0) for part in tasks.split(_CHUNK, dim=1)]
+    return (torch.stack(parts).sum(0) / tasks.shape[1]).cpu()
+
+
+def _frame(prompt: Prompt, means: Float[Tensor, " scored"], drawn: int | None) -> pd.DataFrame:
+    asked = prompt.asked
+    frame = pd.DataFrame({"task": [place.task + 1 for place in asked], "k": [place.number for place in asked]})
+    frame = frame.assign(pair=frame["k"] + (drawn or 0) * (frame["task"] - 1), mse=means.numpy())
+    return frame if drawn is None else frame[(frame["task"] == 2) | (frame["k"] < drawn)]
+
+
+def overlapping(prompt: Prompt, tasks: Tasks, inverse_lam: float) -> Float[Tensor, "batch scored"]:
+    """Errors of least squares on the pairs {(x_i, y_i)} and {(y_i, x_{i+1})} that are complete before x: of the elements of a
+    plain prompt all neighbours but the newest.
+    """
+    predictions = LeastSquares(inverse_lam, lag=1)(prompt.inputs(tasks, {}))
+    return (predictions[:, prompt.scored] - prompt.labels(tasks)).square().sum(-1) / 2
+
+
+def pairs_alone(prompt: Prompt, tasks: Tasks, inverse_lam: float) -> Float[Tensor, "batch scored"]:
+    """Errors of least squares on the pairs (x_i, y_i) before x."""
+    x, y = prompt.questions(tasks).double(), prompt.labels(tasks).double()
+    solved = exact_preconditioned_inputs(x, inverse_lam)
+    return (regress(solved, x, 0, delayed(y, 1)) - y).square().sum(-1) / 2
