@@ -167,14 +167,18 @@ def _sensitivity(rng: np.random.Generator) -> pd.DataFrame:
 
 def _few_shot(rng: np.random.Generator) -> pd.DataFrame:
     names = ["predictor", "tasks", "pair"]
-    axes = [("model", "model_eos", "model_eos_prefix", "lsq", "lsq_pairs", "zero"), ("one", "two"), range(POSITIONS)]
+    axes = [
+        ("model", "model_eos", "model_eos_prefix", "lsq", "lsq_searched", "lsq_pairs", "zero"),
+        ("one", "two"),
+        range(POSITIONS),
+    ]
     frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
     return frame.assign(task=1, k=frame["pair"], mse=1.7 / np.sqrt(1 + frame["pair"]) + 0.01 * rng.random(len(frame)))
 
 
 def _early_ascent(rng: np.random.Generator) -> pd.DataFrame:
-    predictors = ["model", "model_eos", "model_eos_prefix", "lsq", "lsq_pairs", "zero"]
-    return pd.DataFrame({"predictor": predictors, "height": 1 + rng.random(6), "place": range(6), "width": range(6)})
+    predictors = ["model", "model_eos", "model_eos_prefix"]
+    return pd.DataFrame({"predictor": predictors, "height": 1 + rng.random(3), "place": range(3), "width": range(3)})
 
 
 def _tuning(rng: np.random.Generator) -> pd.DataFrame:

@@ -86,7 +86,15 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "separator_batch": 64,
         "prefix_batch": 128,
     },
-    Labels: {"pairs": "few-shot", "first_pairs": 20, "first_tokens": None, "inverse_lam": 0.001},
+    Labels: {
+        "pairs": "few-shot",
+        "first_pairs": 20,
+        "first_tokens": None,
+        "inverse_lam": 0.001,
+        "search_values": 20,
+        "search_low": 1e-3,
+        "search_high": 10.0,
+    },
     Distil: {
         "starts": ("softmax", "plain"),
         "steps": 15000,

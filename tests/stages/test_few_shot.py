@@ -8,7 +8,7 @@ import pytest
 import torch
 from stage_files import MODELS, TASK, N, sequences, transformer
 
-from mesaopt.analyses.few_shot import early_ascent, few_shot_table, overlapping, pairs_alone
+from mesaopt.analyses.few_shot import early_ascent, few_shot_table, overlapping, pairs_alone, searched_inverse_lam
 from mesaopt.analyses.prompt_tokens import read_tokens, write_tokens
 from mesaopt.data.files import read_sequences
 from mesaopt.data.prompts import Form, Prompt, one_task, two_tasks
@@ -35,7 +35,7 @@ def least_squares(x: torch.Tensor, y: torch.Tensor, question: torch.Tensor, inve
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    return sequences(tmp_path, PAIRS, evaluation=6)
+    return sequences(tmp_path, PAIRS, evaluation=6, probe_fit=4)
 
 
 @pytest.fixture
@@ -135,9 +135,20 @@ def test_the_stages_from_weights_to_tables(pairs: Path, weights: Path, tmp_path:
     few_shot_stage(weights, pairs, tokens, out, ascent, SETTINGS)
     table = read_table(out, "few_shot")
     model = initialise(MODELS["softmax"], N, [1])
-    again = few_shot_table(model, read_sequences(pairs, "evaluation"), read_tokens(tokens, N), SETTINGS)
+    searched = searched_inverse_lam(read_sequences(pairs, "probe_fit"), SETTINGS)
+    again = few_shot_table(model, read_sequences(pairs, "evaluation"), read_tokens(tokens, N), SETTINGS, searched)
     pd.testing.assert_frame_equal(table, again[table.columns], check_dtype=False)
-    assert len(read_table(ascent, "early_ascent")) == 6
+    assert len(read_table(ascent, "early_ascent")) == 7
+
+
+def test_the_regulariser_is_the_best_of_the_grid(pairs: Path) -> None:
+    drawn, prompt = read_sequences(pairs, "evaluation")[None], Prompt(one_task(Form(), 26))
+    grid = [10 ** (-3 + 4 * i / 19) for i in range(20)]
+    errors = [overlapping(prompt, drawn, value).double().mean().item() for value in grid]
+    assert searched_inverse_lam(drawn[0], SETTINGS) == pytest.approx(grid[errors.index(min(errors))])
+    table = few_shot_table(transformer("softmax"), drawn[0], {"separator": torch.ones(1, N)}, SETTINGS, 0.5)
+    found = table[(table["predictor"] == "lsq_searched") & (table["tasks"] == "one")]["mse"]
+    assert found.tolist() == pytest.approx(overlapping(prompt, drawn, 0.5).double().mean(0).tolist(), rel=1e-6)
 
 
 def test_tokens_come_back_as_they_were(tmp_path: Path) -> None:

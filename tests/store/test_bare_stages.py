@@ -34,7 +34,7 @@ RUNS = {
     "lsa": Run("linear/lsa", TASK, MODELS["linear"], KEPT),
     "raw": Run("linear/raw", TASK, MODELS["raw"], KEPT),
     "mlp": Run("nonlinear/mlp", NONLINEAR, MODELS["full-mesa"], KEPT),
-    "soft": Run("linear/soft", TASK, replace(MODELS["softmax"], clip=None), KEPT),
+    "soft": Run("linear/soft", TASK, replace(MODELS["softmax"], clip=None, init_std=0.3), KEPT),
 }
 SHORTER = replace(RUNS["lsa"], name="linear/shorter", training=replace(KEPT, steps=2, snapshot_every=0))
 CHEBYSHEV = Theory("linear/p", TASK, "chebyshev", steps=2, lr=0.01, batch=8, n_steps=2, warmup=1)

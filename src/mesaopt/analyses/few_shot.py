@@ -5,8 +5,10 @@ Least squares is shown twice: on the pairs that a model trained on next elements
 {(y_i, x_{i+1})}, and on the pairs (x_i, y_i) alone. After a change of task all of them still count.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -30,9 +32,14 @@ Errors = Callable[[Prompt, Tasks], Float[Tensor, "batch scored"]]
 
 
 def few_shot_table(
-    model: Transformer, sequences: Float[Tensor, "batch elements n"], tokens: Tokens, settings: Labels
+    model: Transformer,
+    sequences: Float[Tensor, "batch elements n"],
+    tokens: Tokens,
+    settings: Labels,
+    searched: float | None = None,
 ) -> pd.DataFrame:
-    """Table `few_shot`: columns predictor, tasks (one or two), task, k, pair and mse.
+    """Table `few_shot`: columns predictor, tasks (one or two), task, k, pair and mse; least squares also with the regulariser
+    `searched`, if one is given.
 
     `k` pairs of the same task were seen before; `pair` is where the error is drawn: where the task changes, after the pairs of
     the first task that all forms of prompts have.
@@ -42,11 +49,20 @@ def few_shot_table(
     changed = {
         name: two_tasks(form, length, settings.first_pairs, settings.first_tokens) for name, form in _forms(tokens).items()
     }
+    regularisers = {"": settings.inverse_lam} | ({} if searched is None else {"_searched": searched})
     frames = [
-        *_rows(model, sequences[None], own, tokens, settings.inverse_lam, "one"),
-        *_rows(model, _two(sequences), changed, tokens, settings.inverse_lam, "two"),
+        *_rows(model, sequences[None], own, tokens, regularisers, "one"),
+        *_rows(model, _two(sequences), changed, tokens, regularisers, "two"),
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def searched_inverse_lam(sequences: Float[Tensor, "batch elements n"], settings: Labels) -> float:
+    """1/lambda of least error of labels, mean over all pairs of plain prompts, of least squares on overlapping pairs."""
+    prompt = Prompt(one_task(Form(), sequences.shape[1] - 1))
+    grid = np.geomspace(settings.search_low, settings.search_high, settings.search_values).tolist()
+    errors = [_mean(functools.partial(overlapping, inverse_lam=value), prompt, sequences[None]).mean().item() for value in grid]
+    return float(grid[int(np.argmin(errors))])
 
 
 def early_ascent(table: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +97,7 @@ def _rows(
     tasks: Tasks,
     prompts: Mapping[str, list[Place]],
     tokens: Tokens,
-    inverse_lam: float,
+    regularisers: Mapping[str, float],
     called: str,
 ) -> Iterator[pd.DataFrame]:
     def by_model(prompt: Prompt, part: Tasks) -> Tensor:
@@ -90,9 +106,9 @@ def _rows(
 
     plain = Prompt(prompts["model"])
     curves: dict[str, tuple[Prompt, Errors]] = {name: (Prompt(places), by_model) for name, places in prompts.items()}
+    curves |= {f"lsq{name}": (plain, functools.partial(overlapping, inverse_lam=of)) for name, of in regularisers.items()}
     curves |= {
-        "lsq": (plain, lambda prompt, part: overlapping(prompt, part, inverse_lam)),
-        "lsq_pairs": (plain, lambda prompt, part: pairs_alone(prompt, part, inverse_lam)),
+        "lsq_pairs": (plain, functools.partial(pairs_alone, inverse_lam=regularisers[""])),
         "zero": (plain, lambda prompt, part: prompt.labels(part).square().sum(-1) / 2),
     }
     common = min(sum(place.task == 0 for place in prompt.asked) for prompt, _ in curves.values())

@@ -76,7 +76,7 @@ def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
     chosen_rows = pd.Series(True, index=frame.index)
     for column, wanted in source.select:
         chosen_rows &= _matching(frame[column], wanted)
-    if not chosen_rows.any():
+    if not (chosen_rows.any() or source.optional):
         wanted_rows = ", ".join(f"{column} {value}" for column, value in source.select)
         raise InputError(f"{path}: no rows with {wanted_rows}, which the figure shows")
     return frame[chosen_rows]

@@ -28,7 +28,8 @@ class Source:
     several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
     `family` is that of the lines of a series that is not the run itself, `line` the line of one that shares its run's colour;
     `look` is there once labels are known (`with_looks`). Where a number is given for `at`, the mean of the rows, over `per`, is
-    one point there. `seeds` are other ones than the panel's; an `optional` source is not there where a scale leaves its run out.
+    one point there. `seeds` are other ones than the panel's; an `optional` source may have no rows, and is not there where a
+    scale does without its run.
     """
 
     run: str

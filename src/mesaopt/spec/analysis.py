@@ -144,18 +144,24 @@ class Prompts(Analysis):
 class Labels(Spec):
     """Error of labels by the number of pairs before them, on sequences of the task `pairs`. Where the task changes, the first one
     has `first_pairs` pairs in every form of prompt, or as many as fit into `first_tokens` positions (published: 80).
-    `inverse_lam` is the regulariser 1/lambda of least squares.
+    `inverse_lam` is the regulariser 1/lambda of least squares; beside it stands the best of `search_values` from `search_low` to
+    `search_high`, searched on other sequences.
     """
 
     pairs: str = "few-shot"
     first_pairs: int = 20
     first_tokens: int | None = None
     inverse_lam: float = 0.001
+    search_values: int = 20
+    search_low: float = 1e-3
+    search_high: float = 10.0
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "first_pairs")
+        _at_least_one(self, "first_pairs", "search_values")
         require(self.first_tokens is None or self.first_tokens >= 1, f"first_tokens must be positive, not {self.first_tokens}")
         require(self.inverse_lam > 0, f"inverse_lam must be positive, not {self.inverse_lam}")
+        low, high = self.search_low, self.search_high
+        require(0 < low < high, f"search_low {low} must be positive and below search_high {high}")
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,13 @@ LABELS = {
         _FEW_SHOT,
     ),
     "inverse_lam": Meaning("1/lambda, the regulariser of least squares", "", _FEW_SHOT),
+    "search_values": Meaning(
+        "how many values of 1/lambda are tried for a second one, evenly spaced in their logarithm, on the sequences `probe_fit`",
+        "values",
+        _FEW_SHOT,
+    ),
+    "search_low": Meaning("the least of these values", "", _FEW_SHOT),
+    "search_high": Meaning("the largest of these values", "", _FEW_SHOT),
 }
 
 DISTIL = {

@@ -109,7 +109,8 @@ TABLES: dict[str, dict[str, str]] = {
     # tuning of these: error of labels (unit of `loss`), mean over pairs and over the steps since the row before
     "tuning": {"token": "string", "step": "int32", "loss": "float64"},
     # error of labels in the unit of `loss`, after k pairs of the same task; predictor is model, model_eos, model_eos_prefix (with
-    # tuned tokens), lsq, lsq_pairs or zero; tasks is one, or two where the task changes from task 1 to 2; pair: where it is drawn
+    # tuned tokens), lsq, lsq_searched, lsq_pairs or zero; tasks is one, or two where the task changes from task 1 to 2; pair: where
+    # it is drawn
     "few_shot": {
         "predictor": "string",
         "tasks": "string",

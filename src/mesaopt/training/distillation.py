@@ -34,8 +34,8 @@ LinearLayers = dict[tuple[str, int], dict[str, Tensor]]
 
 #: most pairs of positions at a time on a CPU, over all layers of a pack
 _PAIRS = 800_000
-#: eigenvalues below this part of the largest count as zero in the least squares of W_O
-_CUT_OFF = 1e-10
+#: eigenvalues below this part of the largest count as zero in the least squares of W_O, all channels having been scaled alike
+_CUT_OFF = 1e-8
 
 #: of every layer, its input and its attention output: (1, batch, time, d_model) each
 Recorded = list[tuple[Tensor, Tensor]]
@@ -176,7 +176,9 @@ class Distillation:
             squares = squares + answers.mT @ answers
             products = products + answers.mT @ outputs.flatten(1, 2).double()
         assert isinstance(squares, Tensor) and isinstance(products, Tensor)
-        solved = torch.linalg.pinv(squares, rtol=_CUT_OFF, hermitian=True) @ products
+        scale = squares.diagonal(dim1=-2, dim2=-1).sqrt().clamp_min(torch.finfo(torch.float64).tiny ** 0.5)
+        balanced = squares / (scale[..., None] * scale[..., None, :])
+        solved = torch.linalg.pinv(balanced, rtol=_CUT_OFF, hermitian=True) @ (products / scale[..., None]) / scale[..., None]
         W_O = group.block.W_O
         return solved.mT.unflatten(2, (W_O.shape[1], W_O.shape[3])).transpose(1, 2).to(W_O)
 

@@ -5,6 +5,8 @@ from mesaopt.figures.parts import Axes, Figure, Panel, Source
 
 #: pairs that the paper shows
 LAST = 59
+#: least squares with few more or fewer pairs than channels goes far beyond
+TOP = 3.0
 #: of the series of a model: predictor, name, line
 MODELS = (
     ("model", "{label}", ""),
@@ -14,6 +16,7 @@ MODELS = (
 #: predictor, name, family, line
 ALGORITHMS = (
     ("lsq", "LSQ", "lsq", ""),
+    ("lsq_searched", "LSQ, searched", "lsq", "dashed"),
     ("lsq_pairs", "LSQ, pairs alone", "lsq", "dotted"),
     ("zero", "zero", "compression", "dotted"),
 )
@@ -32,7 +35,7 @@ def _labels(run: str, tasks: str) -> tuple[Source, ...]:
 
 def _by_pair(letter: str, run: str, tasks: str, title: str) -> Panel:
     name = {"one": "labels", "two": "labels_switch"}[tasks]
-    axes = Axes("pairs seen before $k$", f"error of the label, {contents.LOSS}", x_range=(0, LAST))
+    axes = Axes("pairs seen before $k$", f"error of the label, {contents.LOSS}", x_range=(0, LAST), y_top=TOP)
     return Panel(name, "curves", title, _labels(run, tasks), axes, letter=letter)
 
 
