@@ -114,16 +114,17 @@ def test_unequal_first_tasks_are_drawn_as_far_as_all_have_them(pairs: Path) -> N
 
 def test_early_ascent() -> None:
     curves = {
-        "up": [1.0, 1.2, 1.5, 1.1, 0.9, 2.0],
-        "down": [1.0, 0.9, 0.8, 1.3, 0.1, 0.1],
-        "never": [2.0, 3.0, 2.5, 2.1, 2.2, 2.3],
+        "up": [9.0, 2.2, 3.0, 1.0, 2.1],
+        "down": [1.0, 0.9, 0.8, 0.7, 0.1],
+        "short": [2.0, 1.0, 3.0],
+        "zero": [2.0, 2.0, 1.5, 2.0, 2.0],
     }
-    frames = [pd.DataFrame({"predictor": name, "tasks": "one", "k": range(6), "mse": of}) for name, of in curves.items()]
+    frames = [pd.DataFrame({"predictor": name, "tasks": "one", "k": range(len(of)), "mse": of}) for name, of in curves.items()]
     frames.append(frames[0].assign(tasks="two", mse=9.0))
     found = early_ascent(pd.concat(frames)).set_index("predictor")
-    assert found.loc["up"].tolist() == [1.5, 2, 3]
-    assert found.loc["down"].tolist() == [1.0, 0, 0]
-    assert found.loc["never"].tolist() == [1.5, 1, 5]
+    assert found.loc["up"].tolist() == [2.0, 2, 3], "what is before the first pair does not count"
+    assert found.loc["down"].tolist() == pytest.approx([0.8 / 1.5, 2, 0])
+    assert found.loc["short"].tolist() == [2.0, 2, 1] and "zero" not in found.index
 
 
 def test_the_stages_from_weights_to_tables(pairs: Path, weights: Path, tmp_path: Path, capsys) -> None:
@@ -138,7 +139,7 @@ def test_the_stages_from_weights_to_tables(pairs: Path, weights: Path, tmp_path:
     searched = searched_inverse_lam(read_sequences(pairs, "probe_fit"), SETTINGS)
     again = few_shot_table(model, read_sequences(pairs, "evaluation"), read_tokens(tokens, N), SETTINGS, searched)
     pd.testing.assert_frame_equal(table, again[table.columns], check_dtype=False)
-    assert len(read_table(ascent, "early_ascent")) == 7
+    assert len(read_table(ascent, "early_ascent")) == 6
 
 
 def test_the_regulariser_is_the_best_of_the_grid(pairs: Path) -> None:

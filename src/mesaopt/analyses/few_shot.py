@@ -66,18 +66,16 @@ def searched_inverse_lam(sequences: Float[Tensor, "batch elements n"], settings:
 
 
 def early_ascent(table: pd.DataFrame) -> pd.DataFrame:
-    """Table `early_ascent` of every predictor on one task: how the error rises before it falls.
+    """Table `early_ascent` of every predictor on one task: how far pairs first make it worse than predicting zero.
 
-    `width` is the number of pairs k = 1, 2, ... in a row with an error above that of k = 0, `height` the largest error up to
-    there over that of k = 0, `place` the k where that is: 1 and 0 where nothing rises.
+    `height` is the largest error after k = 1, 2, ... pairs over that of zero on the same pairs, `place` the k where that is, and
+    `width` the number of k with an error above that of zero.
     """
-    rows = []
-    for predictor, curve in table[table["tasks"] == "one"].groupby("predictor", sort=False):
-        ratios = (curve.sort_values("k")["mse"] / curve.sort_values("k")["mse"].iloc[0]).tolist()
-        width = next((k for k, ratio in enumerate(ratios[1:]) if ratio <= 1), len(ratios) - 1)
-        risen = ratios[: width + 1]
-        rows.append((predictor, max(risen), risen.index(max(risen)), width))
-    return pd.DataFrame(rows, columns=["predictor", "height", "place", "width"])
+    alone = table[table["tasks"] == "one"]
+    errors = alone.pivot(index="k", columns="predictor", values="mse").loc[1:]
+    ratios = errors.drop(columns="zero").div(errors["zero"], axis=0)
+    found = pd.DataFrame({"height": ratios.max(), "place": ratios.idxmax(), "width": (ratios > 1).sum()})
+    return found.rename_axis("predictor").reset_index()
 
 
 def _two(sequences: Float[Tensor, "batch elements n"]) -> Float[Tensor, "two half elements n"]:

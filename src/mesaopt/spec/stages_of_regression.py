@@ -50,8 +50,8 @@ OF_REGRESSION = (
                 "mesaopt.data.prompts:Prompt",
             ),
             run_table("early_ascent", option="ascent").holding(
-                "how far the error of labels rises above that before the first pair, after which pair it is highest, and how many"
-                " pairs it stays above",
+                "how far the error of labels rises above that of predicting zero, after which number of pairs it is highest, and"
+                " after how many it is above",
                 "mesaopt.analyses.few_shot:early_ascent",
             ),
         ),

@@ -109,8 +109,8 @@ TABLES: dict[str, dict[str, str]] = {
     # tuning of these: error of labels (unit of `loss`), mean over pairs and over the steps since the row before
     "tuning": {"token": "string", "step": "int32", "loss": "float64"},
     # error of labels in the unit of `loss`, after k pairs of the same task; predictor is model, model_eos, model_eos_prefix (with
-    # tuned tokens), lsq, lsq_searched, lsq_pairs or zero; tasks is one, or two where the task changes from task 1 to 2; pair: where
-    # it is drawn
+    # tuned tokens), lsq, lsq_searched, lsq_pairs or zero; tasks is one, or two where the task changes from task 1 to 2; pair:
+    # where it is drawn
     "few_shot": {
         "predictor": "string",
         "tasks": "string",
@@ -119,8 +119,8 @@ TABLES: dict[str, dict[str, str]] = {
         "pair": "int32",
         "mse": "float64",
     },
-    # the rise of the error of labels before it falls (one task): largest error over that of k = 0, its k, and for how many pairs
-    # the error stays above that of k = 0
+    # how far pairs first make predictors worse than zero (one task): the largest error after k = 1, 2, ... pairs over that of
+    # zero, its k, and the number of k with an error above that of zero
     "early_ascent": {"predictor": "string", "height": "float64", "place": "int32", "width": "int32"},
     # distillation of softmax layers into linear ones: loss summed over layers and starts, mean over the steps since the last row
     "distillation": {"step": "int32", "loss": "float64"},
