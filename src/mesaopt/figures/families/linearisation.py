@@ -88,7 +88,7 @@ def _product(layer: int, start: str, name: str, kind: Kind = "matrix") -> Panel:
     """One product of the only head of a layer."""
     select = (("start", start), ("layer", layer), ("head", 1), ("product", name))
     source = Source(PAIR, "linear_weights", x="col", y="row", value="value", select=select)
-    what = {"trained": "softmax", "softmax": "linear", "plain": "linear, plain start"}[start]
-    title, slots = f"{contents.PRODUCTS[name]}, layer {layer}, {what}", contents.FOUR_SLOTS
+    what = {"trained": "softmax", "softmax": "linear", "plain": "linear from random"}[start]
+    title, slots = f"{contents.PRODUCTS[name]}, {what} {layer}", contents.FOUR_SLOTS
     axes = Axes(*contents.CONVENTION[name])
     return Panel(f"layer_{layer}_{start}_{name}", kind, title, (source,), axes, slots, "first")
