@@ -47,7 +47,7 @@ def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     """One line per series in the shades of the panel's family, light to dark; a series with a line of its own is grey."""
     lines = series_lines(panel, rows)
     points = any(source.at is not None for source in panel.sources)
-    marks = {"marker": "o", "markersize": 2.2 * options.line_width} if points else {}
+    marks: dict[str, Any] = {"marker": "o", "markersize": 2.2 * options.line_width} if points else {}
     _lines(canvas, panel.axes, rows, lines, options, **marks)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0)
