@@ -15,7 +15,7 @@ import yaml
 
 from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
+from mesaopt.spec.analysis import Attention, Distil, Evaluate, Labels, Linearise, Probe, Prompts, Samples, Sensitivity, Tokens
 from mesaopt.spec.described import DESCRIBED
 from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageTraining
 from mesaopt.spec.run import Model, Run, Task, Training
@@ -23,7 +23,7 @@ from mesaopt.spec.settings import KEYS, schema
 from mesaopt.spec.text import Text
 from mesaopt.store.environment import PROJECT
 
-ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity)
+ANALYSES = (Evaluate, Probe, Tokens, Samples, Attention, Sensitivity, Prompts, Labels, Distil, Linearise)
 OF_LANGUAGE = (Text, LanguageModel, LanguageTraining, LanguageMeasures)
 CLASSES: dict[str, type] = {kind.__name__: kind for kind in (Task, Model, Training, Run, Theory, *ANALYSES, *OF_LANGUAGE, Style)}
 README, SCHEMA = Path("config/README.md"), Path("workflow/schemas/config.schema.yaml")

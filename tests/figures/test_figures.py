@@ -223,7 +223,7 @@ def test_wrong_files_leave_nothing_behind(tables, tmp_path):
         ("fig2", tmp_path / "short.parquet", provenance, {}, "a.png", "panel mse_1: no GD-1 in the table"),
         ("fig2", tmp_path / "ragged.parquet", provenance, {}, "a.png", "does not hold one square matrix"),
         ("fig2", table, provenance, {"colour": "red"}, "a.png", "unknown option 'colour'"),
-        ("fig5", table, provenance, {}, "a.png", "unknown figure 'fig5'"),
+        ("fig30", table, provenance, {}, "a.png", "unknown figure 'fig30'"),
     ]
     for name, one, other, options, out, message in cases:
         with pytest.raises(InputError, match=re.escape(message)):

@@ -193,12 +193,49 @@ def _copy_heads(rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"head": range(13), "offset": 1, "weight": 0.9 * rng.random(13), "deviation": 0.1 * rng.random(13)})
 
 
+def _few_shot(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["predictor", "tasks", "pair"]
+    axes = [
+        ("model", "model_eos", "model_eos_prefix", "lsq", "lsq_searched", "lsq_pairs", "zero"),
+        ("one", "two"),
+        range(POSITIONS),
+    ]
+    frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
+    return frame.assign(task=1, k=frame["pair"], mse=1.7 / np.sqrt(1 + frame["pair"]) + 0.01 * rng.random(len(frame)))
+
+
+def _early_ascent(rng: np.random.Generator) -> pd.DataFrame:
+    predictors = ["model", "model_eos", "model_eos_prefix"]
+    return pd.DataFrame({"predictor": predictors, "height": 1 + rng.random(3), "place": range(3), "width": range(3)})
+
+
+def _tuning(rng: np.random.Generator) -> pd.DataFrame:
+    frame = pd.MultiIndex.from_product([("separator", "prefix"), range(1, 6)], names=["token", "step"]).to_frame(index=False)
+    return frame.assign(loss=1 / frame["step"] + 0.01 * rng.random(len(frame)))
+
+
+def _linearisation(rng: np.random.Generator) -> pd.DataFrame:
+    frame = pd.MultiIndex.from_product([("softmax", "plain"), range(8)], names=["start", "layer"]).to_frame(index=False)
+    return frame.assign(loss=0.1, normalised=1 + 1 / (1 + frame["layer"]) + 0.01 * rng.random(len(frame)), error=0.1)
+
+
+def _linear_weights(rng: np.random.Generator) -> pd.DataFrame:
+    weights = _weights(rng)
+    few = weights[(weights["layer"] <= 2) & (weights["head"] == 1)]
+    return pd.concat([few.assign(start=start) for start in ("trained", "softmax", "plain")], ignore_index=True)
+
+
 MAKERS = {
     "language_history": _language_history,
     "language_loss": _language_loss,
     "language_measures": _language_measures,
     "language_attention": _language_attention,
     "copy_heads": _copy_heads,
+    "few_shot": _few_shot,
+    "early_ascent": _early_ascent,
+    "tuning": _tuning,
+    "linearisation": _linearisation,
+    "linear_weights": _linear_weights,
     "token_probes": _token_probes,
     "feature_probes": _feature_probes,
     "attention": _attention,

@@ -11,7 +11,7 @@ from mesaopt.recording.union import difference
 from mesaopt.recording.union_facts import Made
 from mesaopt.spec import run as spec
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.analysis import Attention, Evaluate, Probe, Samples, Sensitivity, Tokens
+from mesaopt.spec.analysis import Attention, Distil, Evaluate, Labels, Linearise, Probe, Prompts, Samples, Sensitivity, Tokens
 from mesaopt.spec.arguments import load
 from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining
 from mesaopt.spec.plan import resolve
@@ -122,6 +122,34 @@ DEFAULTS: dict[type, dict[str, Any]] = {
     },
     LanguageRun: {},
     LanguageMeasures: {"sequences": 1024, "repeated": 256, "maps": 256, "map_length": 64},
+    Prompts: {
+        "pairs": "few-shot",
+        "separators": 1,
+        "prefix": 20,
+        "lr": 1e-3,
+        "steps": 5000,
+        "separator_batch": 64,
+        "prefix_batch": 128,
+    },
+    Labels: {
+        "pairs": "few-shot",
+        "first_pairs": 20,
+        "first_tokens": None,
+        "inverse_lam": 0.001,
+        "search_values": 20,
+        "search_low": 1e-3,
+        "search_high": 10.0,
+    },
+    Distil: {
+        "starts": ("softmax", "plain"),
+        "steps": 15000,
+        "batch": 64,
+        "lr": 1e-3,
+        "weight_decay": 0.05,
+        "init_std": 0.05,
+        "recorded": 512,
+    },
+    Linearise: {"test_batches": 10, "test_batch": 64},
 }
 
 

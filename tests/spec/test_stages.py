@@ -208,12 +208,12 @@ def run(weights: Path, settings: Few, all: bool, out: Path) -> None:
 
 
 FAKE = Stage(
-    "few-shot",
+    "three-shot",
     "Few shots.",
     of="run",
     reads=(WEIGHTS,),
     arguments=(flag("all", "all of them"),),
-    writes=(run_table("few_shot", option="out"),),
+    writes=(run_table("three_shot", option="out"),),
     module=__name__,
     settings=f"{__name__}:Few",
 )
@@ -223,7 +223,7 @@ def test_an_entry_is_a_stage_with_settings(tmp_path: Path, monkeypatch: pytest.M
     """Without settings it takes the defaults; what it was called with stands beside its table."""
     monkeypatch.setattr(stages, "STAGES", (*STAGES, FAKE))
     monkeypatch.setattr(cli, "parser", cli.parser.__wrapped__)  # not the one of before
-    words = ["few-shot", "--weights", str(tmp_path / "w"), "--out", str(tmp_path / "a.parquet")]
+    words = ["three-shot", "--weights", str(tmp_path / "w"), "--out", str(tmp_path / "a.parquet")]
     CALLS.clear()
     (tmp_path / "few.json").write_text('{"shots": 7}')
     given = [["--settings", '{"shots": 3}', "--all"], ["--settings", str(tmp_path / "few.json")], []]
@@ -232,7 +232,7 @@ def test_an_entry_is_a_stage_with_settings(tmp_path: Path, monkeypatch: pytest.M
     expected = [(files[0], Few(shots), every, files[1]) for shots, every in ((3, True), (7, False), (5, False))]
     assert expected == CALLS
     facts = json.loads((tmp_path / "a.json").read_text())
-    assert (facts["stage"], facts["settings"]) == ("few-shot", {"shots": 5})
+    assert (facts["stage"], facts["settings"]) == ("three-shot", {"shots": 5})
     for wrong, line in {
         '{"shot": 1}': "unknown key 'shot' in a few spec",
         '{"shots": 0}': "shots must be at least 1, not 0",
@@ -252,7 +252,7 @@ def test_damaged_files_that_a_stage_reads_never_reach_it(tmp_path: Path, monkeyp
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"weights")
     (tmp_path / ".w.safetensors.sha256").write_text("another\n")
-    assert cli.main(["few-shot", "--weights", str(weights), "--out", str(tmp_path / "a.parquet")]) == 1
+    assert cli.main(["three-shot", "--weights", str(weights), "--out", str(tmp_path / "a.parquet")]) == 1
     assert not CALLS and not (tmp_path / "a.parquet").exists()
 
 
@@ -261,4 +261,4 @@ def test_options_of_a_kind():
         "strict_environment",
         "in_context",
     )
-    assert FAKE.command({"weights": "w", "out": "o", "settings": "{}"}) == "few-shot --weights w --settings '{}' --out o"
+    assert FAKE.command({"weights": "w", "out": "o", "settings": "{}"}) == "three-shot --weights w --settings '{}' --out o"

@@ -31,12 +31,14 @@ from mesaopt.training.loop import Options, train
 
 ROOT = Path(__file__).parents[2]
 NONLINEAR = Task("nonlinear", n_state=N, n_obs=N, context_length=8)
+PAIRS = replace(TASK, name="few-shot", kind="few_shot")
 COUNTS = {"evaluation": 300, "probe_fit": 90, "probe_score": 40}
 KEPT = replace(TRAINING, horizon=8, test_every=2, snapshot_every=2)
 RUNS = {
     "lsa": Run("linear/lsa", TASK, MODELS["linear"], KEPT),
     "raw": Run("linear/raw", TASK, MODELS["raw"], KEPT),
     "mlp": Run("nonlinear/mlp", NONLINEAR, MODELS["full-mesa"], KEPT),
+    "soft": Run("linear/soft", TASK, replace(MODELS["softmax"], clip=None, init_std=0.3), KEPT),
 }
 SHORTER = replace(RUNS["lsa"], name="linear/shorter", training=replace(KEPT, steps=2, snapshot_every=0))
 CHEBYSHEV = Theory("linear/p", TASK, "chebyshev", steps=2, lr=0.01, batch=8, n_steps=2, warmup=1)
@@ -48,6 +50,18 @@ LANGUAGE = LanguageRun(
     LanguageModel(("softmax", "mesa"), d_model=4, n_heads=1, d_head=4, nu=1),
     LanguageTraining(tokens=32, batch=2, test_every=1, test_sequences=2),
 )
+
+
+class Both:
+    """The words of several specs."""
+
+    def __init__(self, *specs: Run | Task) -> None:
+        self.specs = specs
+
+    def modules(self) -> tuple[str, ...]:
+        return tuple(name for spec in self.specs for name in spec.modules())
+
+
 #: whose words are read, and what is typed after the stage; files of `inputs` are named without their folder
 CALLS = {
     "data": (TASK, f"--task {TASK.to_json()} --seed 1 --counts evaluation=4 --sequences s.parquet --systems y.parquet"),
@@ -80,6 +94,31 @@ CALLS = {
     "feature-probes": (
         RUNS["mlp"],
         "--weights mlp/seed-1/weights.safetensors --sequences nonlinear.parquet --controls --out o.parquet",
+    ),
+    "tune-prompts": (
+        Both(RUNS["soft"], PAIRS),
+        f"--weights soft/seed-1/weights.safetensors --task {PAIRS.to_json()} --checkpoints c"
+        " --tokens t.parquet --tuning u.parquet"
+        ' --settings {"separators":1,"prefix":1,"steps":2,"separator_batch":2,"prefix_batch":2}',
+    ),
+    "few-shot": (
+        RUNS["soft"],
+        "--weights soft/seed-1/weights.safetensors --pairs few-shot.parquet --tokens tokens.parquet --out o.parquet"
+        ' --ascent a.parquet --settings {"first_pairs":1}',
+    ),
+    "distil": (
+        RUNS["soft"],
+        "--weights soft/seed-1/weights.safetensors --checkpoints c --linear-layers l.safetensors --distillation d.parquet"
+        ' --settings {"steps":2,"batch":2,"recorded":2}',
+    ),
+    "linearise": (
+        RUNS["soft"],
+        "--weights soft/seed-1/weights.safetensors --linear-layers linear.safetensors --out o.parquet"
+        ' --settings {"test_batches":1,"test_batch":2}',
+    ),
+    "linear-weights": (
+        RUNS["soft"],
+        "--weights soft/seed-1/weights.safetensors --linear-layers linear.safetensors --out o.parquet",
     ),
     "evaluate-theory": (
         CHEBYSHEV,
@@ -137,12 +176,18 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train_language(
             LANGUAGE, 1, Path("tokens/tokens.json"), Path("language/seed-1"), LanguageOptions(Path("c"), progress="none")
         )
-    for task in (TASK, NONLINEAR):
+    for task in (TASK, NONLINEAR, PAIRS):
         write_sequences(task, 1, COUNTS, folder / f"{task.name}.parquet", folder / f"{task.name}-systems.parquet")
     learn_stage(CHEBYSHEV, 1, folder / "parameters.parquet")
     with chdir(folder):
         for name in ("extract", "collect"):
             assert main([name, *CHAIN[name]]) == 0
+        for name, made, called in (
+            ("tune-prompts", "t.parquet", "tokens.parquet"),
+            ("distil", "l.safetensors", "linear.safetensors"),
+        ):
+            assert main([name, *CALLS[name][1].split()]) == 0
+            Path(made).rename(called)
     return folder
 
 
@@ -164,7 +209,8 @@ def bare(folder: Path, name: str, without: str = "") -> tuple[Path, list[str]]:
     """The package that a stage depends on, less the module `without`, and the command line of `CALLS`; settings lie beside it."""
     (folder.parent / "config").symlink_to(ROOT / "config")
     entry, (spec, words) = stage(name), CALLS[name]
-    modules = modules_behind(entry.code, spec.modules() if spec else ()) | {entry.module, entry.module.rpartition(".")[0]}
+    words_of_both = (*entry.words, *(spec.modules() if spec else ()))
+    modules = modules_behind(entry.code, words_of_both) | {entry.module, entry.module.rpartition(".")[0]}
     return stripped(folder, modules - {without}), [name, *(words if isinstance(words, list) else words.split())]
 
 

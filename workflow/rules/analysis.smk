@@ -7,13 +7,20 @@ ELSEWHERE = dict(
     sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
     parameters=preconditioner_parameters,
     extracted=extracted_run,
+    pairs=lambda wildcards: place(files.SEQUENCES).format(
+        scale=wildcards.scale,
+        task=analysis_settings("few-shot", wildcards.scale, wildcards.run).pairs,
+        seed=wildcards.seed,
+    ),
 )
 
 #: values of the options that are no files, by name; other options keep their default
 VALUES = dict(
-    name=lambda wildcards: plan(wildcards.scale).looks[wildcards.run].label,
+    name=lambda wildcards: label_of(wildcards.scale, wildcards.run),
     theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
     controls=lambda wildcards: True,
+    task=lambda wildcards: pairs_of(wildcards).to_json(),
+    checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",
 )
 
 
@@ -37,9 +44,16 @@ def values_of(one, wildcards):
 
 
 def on_device(one):
-    """Where an analysis computes: no value of its own, since its results stay the same up to rounding."""
-    can = any(option.name == "device" for option in one.arguments)
-    return {"device": config["analysis_device"]} if can and config["analysis_device"] != "cpu" else {}
+    """Where an analysis computes, and how often it saves where it is: no values of its own, since its results stay the same."""
+    wanted = {"device": (config["analysis_device"], "cpu"), "checkpoint-every": (config["checkpoint_every"], 20)}
+    can = {option.name for option in one.arguments}
+    return {name: value for name, (value, default) in wanted.items() if name in can and value != default}
+
+
+def code_of(one, wildcards):
+    """The code that an analysis depends on; that of a task which it draws from beside its run's own is named by no import."""
+    draws = any(option.name == "task" for option in one.arguments)
+    return stage_code(one.name, plan(wildcards.scale).run(wildcards.run), *([pairs_of(wildcards)] if draws else []))
 
 
 def command(entries):
@@ -84,8 +98,6 @@ for entries, runs, written in analysis_groups():
             command=command(entries),
             # jobs depend on them; on a parameter that is made of files, as `command` is, they would not
             values=lambda wildcards, entries=entries: [values_of(one, wildcards) for one in entries],
-            code=lambda wildcards, entries=entries: [
-                stage_code(one.name, plan(wildcards.scale).run(wildcards.run)) for one in entries
-            ],
+            code=lambda wildcards, entries=entries: [code_of(one, wildcards) for one in entries],
         shell:
             "python -P -m mesaopt {params.command} > {log} 2>&1"

@@ -21,6 +21,7 @@ from mesaopt.process.garbage import search_rarely
 from mesaopt.process.home import require_cache
 from mesaopt.process.orphans import queued_jobs
 from mesaopt.spec import files
+from mesaopt.spec.look import short_name
 from mesaopt.spec.stages import analyses, stage
 from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.store.former import move_records
@@ -62,9 +63,10 @@ if workflow.is_main_process:
 fingerprint = cache(code_fingerprint)
 
 
-def stage_code(name, spec=None):
-    """The code that jobs of a stage depend on: its own, and what the words of their run, task or algorithm (`spec`) stand for."""
-    return fingerprint(stage(name).code, spec.modules() if spec else ())
+def stage_code(name, *specs):
+    """The code that jobs of a stage depend on: its own, and what the words of their run, task or algorithm (`specs`) stand for."""
+    modules = (module for spec in specs for module in spec.modules())
+    return fingerprint(stage(name).code, (*stage(name).words, *modules))
 
 
 def place(file):
@@ -223,6 +225,20 @@ def analysis_settings(name, scale, run):
         return plan(scale).analysis(name, run)
     except InputError as error:
         stop(error)
+
+
+def label_of(scale, run):
+    """What figures call a run; a run that the figures of the scale do without has its short name."""
+    looks = plan(scale).looks
+    return looks[run].label if run in looks else short_name(run)
+
+
+def pairs_of(wildcards):
+    """The task whose sequences are the pairs that prompts of a run are tuned on."""
+    name, tasks = analysis_settings("tune-prompts", wildcards.scale, wildcards.run).pairs, plan(wildcards.scale).tasks
+    if name not in tasks:
+        stop(f"analyses: tune-prompts: pairs of {wildcards.run}: there is no task {name}; there are {', '.join(tasks)}")
+    return tasks[name]
 
 
 def preconditioner(wildcards):

@@ -39,7 +39,7 @@ def gather(name: str, results: Path, seeds: Sequence[int], looks: Looks | None =
         _values(panel, source, results, seed)
         for panel in figure(name, looks).panels
         for source in panel.sources
-        for seed in chosen(panel.seeds, seeds)
+        for seed in chosen(source.seeds or panel.seeds, seeds)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -76,7 +76,7 @@ def _rows(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
     chosen_rows = pd.Series(True, index=frame.index)
     for column, wanted in source.select:
         chosen_rows &= _matching(frame[column], wanted)
-    if not chosen_rows.any():
+    if not (chosen_rows.any() or source.optional):
         wanted_rows = ", ".join(f"{column} {value}" for column, value in source.select)
         raise InputError(f"{path}: no rows with {wanted_rows}, which the figure shows")
     return frame[chosen_rows]

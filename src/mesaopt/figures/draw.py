@@ -2,7 +2,7 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,8 @@ def _draw_panel(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     if rows.empty and (not panel.sources or all(source.optional for source in panel.sources)):
         panels.draw_nothing(canvas, options)
         return
-    missing = [
-        source.series
-        for source in panel.sources
-        if not source.optional and "{" not in source.series and not (rows["series"] == source.series).any()
-    ]
+    needed = [source.series for source in panel.sources if "{" not in source.series and not source.optional]
+    missing = [series for series in needed if not (rows["series"] == series).any()]
     if rows.empty or missing:
         raise InputError(
             f"panel {panel.name}: no {', '.join(missing) or 'values'} in the table; collect the figure's values again"
@@ -147,8 +144,15 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
             parts.append(f"{what}: seed {seeds[0]}")
     if any(panel.split for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
+    parts += [f"left out at {absent}"] if (absent := _left_out(drawn, record)) else []
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
     return "  ·  ".join([*parts, _commit(record)])
+
+
+def _left_out(drawn: Iterable[Panel], record: Mapping[str, Any]) -> str:
+    """Where runs that the scale does without would have their points."""
+    sources = [source for panel in drawn for source in panel.sources if source.optional and source.at is not None]
+    return ", ".join(f"{x:g}" for x in sorted({of.at for of in sources if of.at and of.run not in record.get("runs", {})}))
 
 
 def _commit(record: Mapping[str, Any]) -> str:

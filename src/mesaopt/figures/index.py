@@ -6,7 +6,17 @@ project's own.
 
 from collections.abc import Callable
 
-from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, language, linear_layers, overview, regression
+from mesaopt.figures.families import (
+    complete,
+    control_tasks,
+    few_shot,
+    kinds_of_layers,
+    language,
+    linear_layers,
+    linearisation,
+    overview,
+    regression,
+)
 from mesaopt.figures.parts import Figure
 
 INDEX: dict[str, Callable[[], Figure]] = {
@@ -14,8 +24,10 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig2": linear_layers.one_layer,
     "fig3": linear_layers.deep,
     "fig4": complete.mesa_dataset,
+    "fig5": linearisation.by_size,
     "fig6": complete.softmax,
     "fig7": complete.models_by_task,
+    "fig8": few_shot.softmax,
     "fig9": linear_layers.weights_of_deep,
     "fig10": complete.weights_of_softmax,
     "fig11": control_tasks.contracting,
@@ -25,6 +37,8 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig15": complete.attention_of_hybrid,
     "fig16": complete.sensitivity_linear,
     "fig17": complete.tokens_by_model,
+    "fig18": few_shot.hybrid,
+    "fig19": linearisation.weights,
     "fig20": regression.by_noise,
     "fig21": complete.tokens_by_width,
     "fig22": complete.sensitivity_partial,
@@ -36,6 +50,7 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig28": language.first_layer,
     "ext/layers": kinds_of_layers.side_by_side,
     "ext/observations": complete.observations,
+    "ext/rates": linearisation.rates,
     "v2/fig2": complete.tokens_and_features,
     "v2/fig3": complete.attention_and_weights,
     "v2/fig4": linear_layers.one_layer_and_deep,

@@ -64,7 +64,9 @@ def top(axes: Axes | None, rows: pd.DataFrame) -> float | None:
 def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:
     """One line per series in the shades of the panel's family, light to dark; a series with a line of its own is grey."""
     lines = series_lines(panel, rows)
-    _lines(canvas, panel.axes, rows, lines, options)
+    points = any(source.at is not None for source in panel.sources)
+    marks: dict[str, Any] = {"marker": "o", "markersize": 2.2 * options.line_width} if points else {}
+    _lines(canvas, panel.axes, rows, lines, options, **marks)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0)
     _legend(canvas, options, handlelength=1.8, ncols=1 + (len(lines) > 4))

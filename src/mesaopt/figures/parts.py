@@ -28,7 +28,8 @@ class Source:
     several, its largest one for "last", or any but 0 for "nonzero". `behind` names further runs that the file was computed from.
     `family` is that of the lines of a series that is not the run itself, `line` the line of one that shares its run's colour;
     `look` is there once labels are known (`with_looks`). Where a number is given for `at`, the mean of the rows, over `per`, is
-    one point there. One that is `optional` is only there where its run has a look: a scale may leave the run out.
+    one point there. `seeds` are other ones than the panel's; an `optional` source may have no rows, and is not there where a
+    scale does without its run.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Source:
     look: Look | None = None
     at: float | None = None
     per: int = 1
+    seeds: Seeds | None = None
     optional: bool = False
 
     @property
@@ -66,6 +68,10 @@ class Source:
         look = dataclasses.replace(own, family=self.family, colour="", line="") if self.family else own
         look = dataclasses.replace(look, line=self.line) if self.line else look
         return dataclasses.replace(self, series=self.series.replace("{label}", own.label), look=look)
+
+    def present(self, looks: Mapping[str, Look]) -> bool:
+        """Whether it is there where `looks` are those of the runs of a scale."""
+        return not self.optional or self.run in looks
 
     def columns(self, series: str) -> dict[str, str] | None:
         """The values of columns by which it gives such a series, None if it gives none.
@@ -191,12 +197,9 @@ class Figure:
         return dataclasses.replace(self, panels=tuple(panels.values()))
 
     def with_looks(self, looks: Mapping[str, Look]) -> "Figure":
-        """All its series with their names and lines, without those that are not there."""
+        """All its series with their names and lines; without optional sources whose runs have no look."""
         named = (
-            dataclasses.replace(
-                panel,
-                sources=tuple(source.with_looks(looks) for source in panel.sources if source.run in looks or not source.optional),
-            )
+            dataclasses.replace(panel, sources=tuple(of.with_looks(looks) for of in panel.sources if of.present(looks)))
             for panel in self.panels
         )
         return dataclasses.replace(self, panels=tuple(named))

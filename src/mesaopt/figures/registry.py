@@ -49,7 +49,7 @@ def inputs(name: str, seeds: Sequence[int], looks: Looks | None = None) -> list[
 
     Panels that show one seed use the first of `seeds`.
     """
-    tables = [(source.path, panel.seeds) for panel, source in _sources(name, looks)]
+    tables = [(source.path, source.seeds or panel.seeds) for panel, source in _sources(name, looks)]
     folders = {run_folder(run): which for run, which in runs(name, looks).items()}
     records = [(f"{of}/{file}", which) for of, which in folders.items() for file in ("spec.json", "provenance.json")]
     files = [path.format(seed=seed) for path, which in tables + records for seed in chosen(which, seeds)]
@@ -61,7 +61,7 @@ def runs(name: str, looks: Looks | None = None) -> dict[str, Seeds]:
     found: dict[str, Seeds] = {}
     for panel, source in _sources(name, looks):
         for run in source.runs:
-            found[run] = "all" if "all" in (panel.seeds, found.get(run)) else "first"
+            found[run] = "all" if "all" in (source.seeds or panel.seeds, found.get(run)) else "first"
     return found
 
 

@@ -68,7 +68,7 @@ def _value(name: str, panel: Panel, series: str, plan: Plan) -> Iterator[str]:
         names = [text for source in panel.sources for text in source.names()]
         raise InputError(unknown(series, f"series of {name} {panel.name}", names))
     stage, made = origin(source)
-    seeds = ", ".join(map(str, chosen(panel.seeds, plan.seeds)))
+    seeds = ", ".join(map(str, chosen(source.seeds or panel.seeds, plan.seeds)))
     yield f"{name} {panel.name}, {series}: rows of results/{plan.scale}/tables/{name}.parquet"
     yield f"file      results/{plan.scale}/{source.path}" + (f" (seeds {seeds})" if "{seed}" in source.path else "")
     yield f"rows      {rows_in_words(source, series)}"

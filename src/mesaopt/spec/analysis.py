@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from mesaopt.spec.json import Spec, require
 from mesaopt.spec.run import Run
 
+#: of linear layers that softmax layers are distilled into
+STARTS = ("softmax", "plain")
+
 
 class Analysis(Spec):
     """Settings that are for one run."""
@@ -111,6 +114,96 @@ class Sensitivity(Analysis):
     def check(self, run: Run) -> None:
         last = run.task.context_length
         require(self.tokens <= last, f"sensitivity to the last {self.tokens} elements: the context length is {last}")
+
+
+@dataclass(frozen=True)
+class Prompts(Analysis):
+    """Tuned tokens for few-shot regression on pairs of the task `pairs`: `separators` after every pair are tuned first, then
+    `prefix` tokens before all pairs, with these in place and frozen. Adam at a constant rate, `steps` steps each.
+    """
+
+    pairs: str = "few-shot"
+    separators: int = 1
+    prefix: int = 20
+    lr: float = 1e-3
+    steps: int = 5000
+    separator_batch: int = 64
+    prefix_batch: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "separators", "steps", "separator_batch", "prefix_batch")
+        require(self.prefix >= 0, f"prefix must not be negative (0: none is tuned), not {self.prefix}")
+        require(self.lr > 0, f"lr must be positive, not {self.lr}")
+
+    def check(self, run: Run) -> None:
+        time, least = run.task.context_length, self.prefix + 2 * (2 + self.separators)
+        require(least <= time, f"{run.name}: a prompt of two pairs has {least} positions; the context length is {time}")
+
+
+@dataclass(frozen=True)
+class Labels(Spec):
+    """Error of labels by the number of pairs before them, on sequences of the task `pairs`. Where the task changes, the first one
+    has `first_pairs` pairs in every form of prompt, or as many as fit into `first_tokens` positions (published: 80).
+    `inverse_lam` is the regulariser 1/lambda of least squares; beside it stands the best of `search_values` from `search_low` to
+    `search_high`, searched on other sequences.
+    """
+
+    pairs: str = "few-shot"
+    first_pairs: int = 20
+    first_tokens: int | None = None
+    inverse_lam: float = 0.001
+    search_values: int = 20
+    search_low: float = 1e-3
+    search_high: float = 10.0
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "first_pairs", "search_values")
+        require(self.first_tokens is None or self.first_tokens >= 1, f"first_tokens must be positive, not {self.first_tokens}")
+        require(self.inverse_lam > 0, f"inverse_lam must be positive, not {self.inverse_lam}")
+        low, high = self.search_low, self.search_high
+        require(0 < low < high, f"search_low {low} must be positive and below search_high {high}")
+
+
+@dataclass(frozen=True)
+class Distil(Analysis):
+    """Softmax layers distilled into linear ones, on fresh sequences, by AdamW with gradients clipped elementwise to [-1, 1].
+
+    Each of `starts` makes a linear layer of its own: `softmax` starts from the softmax layer, W_Q over sqrt(d_head), with W_O by
+    least squares on `recorded` sequences; `plain` from N(0, init_std^2), as published.
+    """
+
+    starts: tuple[str, ...] = STARTS
+    steps: int = 15000
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    init_std: float = 0.05
+    recorded: int = 512
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "steps", "batch", "recorded")
+        require(bool(self.starts), "starts must name at least one")
+        for start in self.starts:
+            require(start in STARTS, f"unknown start {start!r}: one of {', '.join(STARTS)}")
+        require(len(set(self.starts)) == len(self.starts), f"starts must differ from each other: {', '.join(self.starts)}")
+        require(self.lr > 0 and self.init_std > 0, "lr and init_std must be positive")
+        require(self.weight_decay >= 0, f"weight_decay must not be negative, not {self.weight_decay}")
+
+    def check(self, run: Run) -> None:
+        require(set(run.model.layers) == {"softmax"}, f"{run.name}: only models of softmax layers alone are distilled")
+        plain = run.model.d_mlp == 0 and run.model.normalise == "none"
+        require(plain, f"{run.name}: only models without MLPs and norms are distilled")
+
+
+@dataclass(frozen=True)
+class Linearise(Spec):
+    """Losses with linear layers in the place of softmax ones, on `test_batches` of `test_batch` fresh sequences."""
+
+    test_batches: int = 10
+    test_batch: int = 64
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "test_batches", "test_batch")
 
 
 def _at_least_one(settings: Spec, *keys: str) -> None:

@@ -162,6 +162,57 @@ SENSITIVITY = {
     "test_batches": _BATCHES["test_batches"],
 }
 
+_FEW_SHOT, _LINEARISATION = "few-shot regression", "linearisation"
+_PAIRS = Meaning("the task whose sequences are the pairs: one of kind `few_shot`", "", _FEW_SHOT)
+PROMPTS = {
+    "pairs": _PAIRS,
+    "separators": Meaning("tuned tokens after every pair (EOS)", "tokens", _FEW_SHOT),
+    "prefix": Meaning("tuned tokens before all pairs, tuned after the separators; 0: none", "tokens", _FEW_SHOT),
+    "lr": Meaning("learning rate of Adam, constant; gradients are not clipped", "", _FEW_SHOT),
+    "steps": Meaning("number of steps, for either kind of tokens", "steps", _FEW_SHOT),
+    "separator_batch": Meaning("fresh sequences per step for the separators", "sequences", _FEW_SHOT),
+    "prefix_batch": Meaning("fresh sequences per step for the prefix", "sequences", _FEW_SHOT),
+}
+
+LABELS = {
+    "pairs": _PAIRS,
+    "first_pairs": Meaning("pairs of the first task where the task changes", "pairs", _FEW_SHOT),
+    "first_tokens": Meaning(
+        "instead: positions that the first task takes in every form of prompt, its prefix included; published: 80; `null`: as"
+        " many as `first_pairs` need",
+        "positions",
+        _FEW_SHOT,
+    ),
+    "inverse_lam": Meaning("1/lambda, the regulariser of least squares", "", _FEW_SHOT),
+    "search_values": Meaning(
+        "how many values of 1/lambda are tried for a second one, evenly spaced in their logarithm, on the sequences `probe_fit`",
+        "values",
+        _FEW_SHOT,
+    ),
+    "search_low": Meaning("the least of these values", "", _FEW_SHOT),
+    "search_high": Meaning("the largest of these values", "", _FEW_SHOT),
+}
+
+DISTIL = {
+    "starts": Meaning(
+        "where linear layers start, one layer for each: `softmax`: at the softmax layer, W_Q over sqrt(d_head), W_O by least"
+        " squares; `plain`: at random, as published",
+        "",
+        _LINEARISATION,
+    ),
+    "steps": Meaning("number of steps, for all layers at once", "steps", _LINEARISATION),
+    "batch": Meaning("fresh sequences per step", "sequences", _LINEARISATION),
+    "lr": Meaning("learning rate of AdamW, constant; gradients are clipped elementwise to [-1, 1]", "", _LINEARISATION),
+    "weight_decay": Meaning("of AdamW, decoupled", "", _LINEARISATION),
+    "init_std": Meaning("standard deviation of the weights of a plain start", "", _LINEARISATION),
+    "recorded": Meaning("sequences for the least squares of W_O", "sequences", _LINEARISATION),
+}
+
+LINEARISE = {
+    "test_batches": Meaning("batches of the losses with and without the linear layers", "batches", _LINEARISATION),
+    "test_batch": Meaning("size of such a batch", "sequences", _LINEARISATION),
+}
+
 STYLE = {
     "width": Meaning("width of the figure, from 2 to 40", "inches"),
     "dpi": Meaning("dots of a PNG, from 30 to 1200", "per inch"),
@@ -186,6 +237,10 @@ DESCRIBED = {"Task": TASK, "Model": MODEL, "Training": TRAINING, "Run": RUN, "Th
     "Samples": SAMPLES,
     "Attention": ATTENTION,
     "Sensitivity": SENSITIVITY,
+    "Prompts": PROMPTS,
+    "Labels": LABELS,
+    "Distil": DISTIL,
+    "Linearise": LINEARISE,
     "Style": STYLE,
     **DESCRIBED_LANGUAGE,
 }

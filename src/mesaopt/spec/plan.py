@@ -48,7 +48,7 @@ class Plan:
     beginnings: dict[str, str]
     sweep: Sweep | None
     analyses: dict[str, Analyses]
-    #: how figures call and draw every run and hand-written algorithm
+    #: how figures call and draw every run and hand-written algorithm, less the runs that figures of the scale do without
     looks: dict[str, Look]
     language: LanguagePlan
 
@@ -106,7 +106,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
     for source, layer in layers:
         for part, table in entries.items():
             override(table, layer.get(part) or {}, f"{source}: {part}")
-    tasks = _tasks(experiments["tasks"])
+    tasks = _tasks(experiments["tasks"], f"scale {scale}: tasks", scales[scale].get("tasks") or {})
     sweep = add_sweep(config["sweep"], entries["runs"], tasks) if config.get("sweep") else None
     runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
     theory = {name: _theory(name, values, tasks) for name, values in entries["theory"].items()}
@@ -124,7 +124,8 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         beginnings=taken(named, runs),
         sweep=sweep,
         analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
-        looks=_looks(entries) | language.looks,
+        looks=_without(_looks(entries), scales[scale].get("without") or (), list(runs), f"scale {scale}: without")
+        | language.looks,
         language=language,
     )
 
@@ -138,6 +139,15 @@ def looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
 
 def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
     return {name: Look.of(name, entry) for table in entries.values() for name, entry in table.items()}
+
+
+def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], where: str) -> dict[str, Look]:
+    """Those of all but the runs that figures of a scale do without. Raises `InputError` for a pattern that matches no run."""
+    for pattern in patterns:
+        if not any(fnmatchcase(run, pattern) for run in runs):
+            raise InputError(f"{where}: without: {unknown(pattern, 'run', runs)}")
+    absent = {run for run in runs if any(fnmatchcase(run, pattern) for pattern in patterns)}
+    return {name: look for name, look in looks.items() if name not in absent}
 
 
 def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -159,8 +169,10 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _tasks(entries: Mapping[str, Any]) -> dict[str, Task]:
-    return {name: Task.from_dict({**values, "name": name}) for name, values in expand(entries).items()}
+def _tasks(entries: Mapping[str, Any], where: str, changes: Mapping[str, Any]) -> dict[str, Task]:
+    expanded = expand(entries)
+    override(expanded, changes, where)
+    return {name: Task.from_dict({**values, "name": name}) for name, values in expanded.items()}
 
 
 def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Any:

@@ -24,7 +24,7 @@ class Stage:
 
     `settings` is a class ("module:Class", with `from_json` and `to_dict`) that --settings is read as. Values of the options
     `told` stand in the JSON beside its tables, settings always do. `beside` are files that it writes without an option. Jobs
-    depend on the code of module `code`, by default the stage's own.
+    depend on the code of module `code`, by default the stage's own, and of modules that it takes by a word of its own (`words`).
     """
 
     name: str
@@ -37,6 +37,7 @@ class Stage:
     module: str = ""
     function: str = "run"
     code: str = ""
+    words: tuple[str, ...] = ()
     settings: str = ""
     told: tuple[str, ...] = ()
     quick: bool = False

@@ -14,6 +14,7 @@ from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
 from mesaopt.spec.stages_of_first_layers import CONTROLS, OF_FIRST_LAYERS
 from mesaopt.spec.stages_of_language import OF_LANGUAGE
+from mesaopt.spec.stages_of_regression import OF_REGRESSION
 
 THEORY_SPEC = "mesaopt.spec.algorithm:Theory"
 
@@ -201,6 +202,7 @@ STAGES = (
         quick=True,
     ),
     *OF_FIRST_LAYERS,
+    *OF_REGRESSION,
     # --- of hand-written algorithms
     Stage(
         "evaluate-theory",

@@ -104,6 +104,46 @@ TABLES: dict[str, dict[str, str]] = {
     # channels and sequences, and over the elements first..last (one, or all the earlier ones); by step of the training, batch as
     # in `loss`
     "sensitivity": {"step": "int32", "batch": "int32", "first": "int32", "last": "int32", "sensitivity": "float64"},
+    # channels of the tuned tokens of prompts: token is separator (EOS) or prefix, number counts those of a kind from 0
+    "prompt_tokens": {"token": "string", "number": "int32", "channel": "int32", "value": "float64"},
+    # tuning of these: error of labels (unit of `loss`), mean over pairs and over the steps since the row before
+    "tuning": {"token": "string", "step": "int32", "loss": "float64"},
+    # error of labels in the unit of `loss`, after k pairs of the same task; predictor is model, model_eos, model_eos_prefix (with
+    # tuned tokens), lsq, lsq_searched, lsq_pairs or zero; tasks is one, or two where the task changes from task 1 to 2; pair:
+    # where it is drawn
+    "few_shot": {
+        "predictor": "string",
+        "tasks": "string",
+        "task": "int32",
+        "k": "int32",
+        "pair": "int32",
+        "mse": "float64",
+    },
+    # how far pairs first make predictors worse than zero (one task): the largest error after k = 1, 2, ... pairs over that of
+    # zero, its k, and the number of k with an error above that of zero
+    "early_ascent": {"predictor": "string", "height": "float64", "place": "int32", "width": "int32"},
+    # distillation of softmax layers into linear ones: loss summed over layers and starts, mean over the steps since the last row
+    "distillation": {"step": "int32", "loss": "float64"},
+    # linear layers in the place of softmax ones: `start` says where their distillation began (softmax or plain), layer 0 is all
+    # layers at once; loss in the unit of `loss`, mean over t; normalised: by that of the model itself; error: mean square of what
+    # is wrong in the layer's attention output by that of the output (layer 0: mean over layers)
+    "linearisation": {
+        "start": "string",
+        "layer": "int32",
+        "loss": "float64",
+        "normalised": "float64",
+        "error": "float64",
+    },
+    # products as in `weights`, of the softmax layers (start: trained; QK over sqrt(d_head)) and of linear layers by their start
+    "linear_weights": {
+        "start": "string",
+        "layer": "int32",
+        "head": "int32",
+        "product": "string",
+        "row": "int32",
+        "col": "int32",
+        "value": "float32",
+    },
     # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
     # training on text: tokens seen, train_loss on the batch of the step before, test_loss on held-back text, in nats a token, and

@@ -17,7 +17,8 @@ def _point(algorithm: str, size: int, noise: float) -> Source:
     return dataclasses.replace(by_position, at=float(size), per=size)
 
 
-def _by_size(letter: str, noise: float) -> Panel:
+def by_size(letter: str, noise: float) -> Panel:
+    """Mean losses of both over the size of the state, at one level of noise."""
     sources = tuple(_point(algorithm, size, noise) for algorithm in ("lsq", "kernel") for size in SIZES)
     axes = Axes("dimensions of the state $n_s$", "loss per channel, mean over $t$")
     return Panel(
@@ -27,5 +28,5 @@ def _by_size(letter: str, noise: float) -> Panel:
 
 def by_noise() -> Figure:
     """Figure 20: least squares and softmax kernel regression over the size of the state, at three levels of noise."""
-    panels = tuple(_by_size(letter, noise) for letter, noise in zip("ABC", NOISES, strict=True))
+    panels = tuple(by_size(letter, noise) for letter, noise in zip("ABC", NOISES, strict=True))
     return Figure("Least squares and softmax kernel regression", panels, (tuple(panel.name for panel in panels),), 0.36)
