@@ -36,6 +36,7 @@ RUNS = {
 }
 SHORTER = replace(RUNS["lsa"], name="linear/shorter", training=replace(KEPT, steps=2, snapshot_every=0))
 CHEBYSHEV = Theory("linear/p", TASK, "chebyshev", steps=2, lr=0.01, batch=8, n_steps=2, warmup=1)
+PUBLISHED = f"--published-theory {replace(CHEBYSHEV, form='published').to_json()} --published-parameters parameters.parquet"
 MINIATURE = Run.from_dict(RUN)
 #: whose words are read, and what is typed after the stage; files of `inputs` are named without their folder
 CALLS = {
@@ -48,14 +49,19 @@ CALLS = {
         RUNS["lsa"],
         "--extracted lsa/seed-1/weights.safetensors --snapshots lsa/seed-1/snapshots.safetensors --out o.parquet",
     ),
+    "match": (
+        RUNS["lsa"],
+        "--first lsa/seed-1/snapshots.safetensors --snapshots lsa/seed-1/snapshots.safetensors"
+        " --matching o.parquet --losses l.parquet",
+    ),
     "probe": (
         RUNS["lsa"],
         "--weights lsa/seed-1/weights.safetensors --sequences linear.parquet --parameters parameters.parquet"
-        f" --theory {CHEBYSHEV.to_json()} --controls --probes o.parquet --in-context i.parquet",
+        f" --theory {CHEBYSHEV.to_json()} {PUBLISHED} --controls --probes o.parquet --in-context i.parquet",
     ),
     "control-probe": (
         RUNS["lsa"],
-        f"--sequences linear.parquet --parameters parameters.parquet --theory {CHEBYSHEV.to_json()} --out o.parquet",
+        f"--sequences linear.parquet --parameters parameters.parquet --theory {CHEBYSHEV.to_json()} {PUBLISHED} --out o.parquet",
     ),
     "token-probes": (
         RUNS["raw"],
@@ -72,7 +78,8 @@ CALLS = {
     ),
     "evaluate-theory": (
         CHEBYSHEV,
-        f"--spec {CHEBYSHEV.to_json()} --parameters parameters.parquet --sequences linear.parquet --name any --out o.parquet",
+        f"--spec {CHEBYSHEV.to_json()} --parameters parameters.parquet --sequences linear.parquet --seed 1 --name any"
+        " --out o.parquet",
     ),
     "evaluate-lsq": (None, "--sequences linear.parquet --out o.parquet"),
     # its record quotes the equations of layers, as their files say them

@@ -5,14 +5,21 @@
 #: files that analyses read and that do not lie in the folder of the run, by name
 ELSEWHERE = dict(
     sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
-    parameters=preconditioner_parameters,
+    parameters=preconditioner_parameters("textbook"),
+    published_parameters=preconditioner_parameters("published"),
     extracted=extracted_run,
+    first=first_training,
 )
 
 #: values of the options that are no files, by name; other options keep their default
 VALUES = dict(
     name=lambda wildcards: plan(wildcards.scale).looks[wildcards.run].label,
-    theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
+    theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards, "textbook")).to_json(),
+    **{
+        "published-theory": lambda wildcards: plan(wildcards.scale)
+        .algorithm(preconditioner(wildcards, "published"))
+        .to_json()
+    },
     controls=lambda wildcards: True,
 )
 

@@ -6,7 +6,15 @@ project's own.
 
 from collections.abc import Callable
 
-from mesaopt.figures.families import complete, control_tasks, kinds_of_layers, linear_layers, overview, regression
+from mesaopt.figures.families import (
+    complete,
+    control_tasks,
+    interpolation,
+    kinds_of_layers,
+    linear_layers,
+    overview,
+    regression,
+)
 from mesaopt.figures.parts import Figure
 
 INDEX: dict[str, Callable[[], Figure]] = {
@@ -31,8 +39,10 @@ INDEX: dict[str, Callable[[], Figure]] = {
     "fig23": complete.sensitivity_nonlinear,
     "fig24": complete.softmax_partial,
     "fig25": complete.softmax_nonlinear,
+    "ext/interpolation": interpolation.heads_matched,
     "ext/layers": kinds_of_layers.side_by_side,
     "ext/observations": complete.observations,
+    "ext/teachers": control_tasks.other_teachers,
     "v2/fig2": complete.tokens_and_features,
     "v2/fig3": complete.attention_and_weights,
     "v2/fig4": linear_layers.one_layer_and_deep,
