@@ -1,56 +1,61 @@
-"""How many sequences a loss by position takes for a stated precision: measured from how much single sequences differ.
+"""How many sequences a loss by position takes for a stated precision, from how much single sequences differ.
 
-    python benchmarks/precision.py [WEIGHTS ...] [--sequences N]
+    python benchmarks/precision.py [TABLES]
 
-For every task of the main and the control figures, and every predictor that is there (one gradient step and least squares; of the
-task's models those whose weights are named): the standard deviation of single sequences at t = 49 as a part of their mean, and so
-many sequences as bring the standard error of the mean to the precision that is asked of the task. The settings `evaluate` of
-config/experiments.yaml are the largest of these, rounded up; heavy tails make the numbers of contracting systems rough.
+reads the tables of figures 2, 3, 11 and 12 in the folder TABLES (default: the recorded ones) and says of every curve the standard
+deviation of single sequences late in the context as a part of their mean, and how many sequences bring the standard error of the
+mean to what is asked of the task. The settings `evaluate` of config/experiments.yaml are these numbers, rounded up.
+
+A standard deviation is that of the tables where they have it (panels `{panel}_error`), or else that of means over the test
+batches, 16 times that for batches of 256; root mean square over positions 40 to 50 and over seeds. Where tails are heavy it is a
+rough number.
 """
 
-import argparse
-import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+import numpy as np
+import pandas as pd
 
-from mesaopt.algorithms.gradient_descent import GradientDescent
-from mesaopt.algorithms.least_squares import LeastSquares
-from mesaopt.data.random import generator
-from mesaopt.data.sequences import generate
-from mesaopt.models.predictors import Predictor, losses, model_predictor
-from mesaopt.models.weights import load_model
-from mesaopt.spec.run import Task, read_run
+RECORDED = Path(__file__).parents[1] / "results/recorded/tables"
+#: standard error of the mean, as a part of it, that is asked of the task of each figure
+PRECISION = {"fig2": 0.02, "fig3": 0.02, "fig11": 0.1, "fig12": 0.02}
+PANELS = ("mse_1", "mse_depth")
+LATE, BATCH = (40, 50), 256
 
-#: standard error of the mean at t = 49, as a part of it, that is asked of each task
-PRECISION = {"linear": 0.02, "fixed_teacher": 0.02, "contracting": 0.1}
-#: published learning rates of one gradient step, and 1/lambda of least squares
-ETA, INVERSE_LAM = {"linear": 0.032, "fixed_teacher": 0.0334, "contracting": 8.8e-4}, 0.001
-POSITION = 49
+
+def deviations(table: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    """Series of the losses by position in a figure's table, and the deviation of single sequences as a part of their mean."""
+    late = table[table["x"].between(*LATE)]
+    for panel in PANELS:
+        parts = {name: late[late["panel"] == f"{panel}{name}"] for name in ("", "_error", "_sequences", "_test_batches")}
+        for series in parts[""]["series"].unique():
+            yield series, _deviation({name: rows[rows["series"] == series] for name, rows in parts.items()})
+
+
+def _deviation(parts: dict[str, pd.DataFrame]) -> float:
+    """NaN where the table does not tell."""
+    if len(parts["_error"]):
+        mean, error, count = (parts[name].set_index(["x", "seed"])["y"] for name in ("", "_error", "_sequences"))
+        relative = error * count**0.5 / mean
+    else:
+        batches = parts["_test_batches"].pivot(index=["x", "seed"], columns="y", values="value")
+        relative = batches.std(axis=1) / batches.mean(axis=1) * BATCH**0.5
+    return float(np.sqrt((relative**2).mean()))
+
+
+def needed(deviation: float, precision: float) -> int:
+    """Sequences whose mean has that standard error."""
+    return int(np.ceil((deviation / precision) ** 2))
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("weights", nargs="*", type=Path, help="weights.safetensors of trained runs, spec.json beside each")
-    arguments.add_argument("--sequences", type=int, default=20_000)
-    given = arguments.parse_args()
-    torch.set_num_threads(1)
-    for name, precision in PRECISION.items():
-        drawn = generate(Task(name), given.sequences, generator(0, "precision")).observations
-        for label, predictor in predictors(name, given.weights).items():
-            at = losses(predictor, drawn)[:, POSITION - 1]
-            part = (at.std() / at.mean()).item()
-            needed = math.ceil((part / precision) ** 2)
-            print(f"{name:14} {label:22} deviation {part:6.2f} of the mean: {needed:7,} sequences for {precision:.0%}")
-
-
-def predictors(task: str, weights: list[Path]) -> dict[str, Predictor]:
-    found: dict[str, Predictor] = {"one gradient step": GradientDescent(ETA[task]), "least squares": LeastSquares(INVERSE_LAM)}
-    for path in weights:
-        run, _ = read_run(path)
-        if run.task.name == task:
-            found[run.name] = model_predictor(load_model(run, path))
-    return found
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RECORDED
+    for figure, precision in PRECISION.items():
+        for series, deviation in deviations(pd.read_parquet(folder / f"{figure}.parquet")):
+            found = f"{needed(deviation, precision):8,} sequences for {precision:.0%}" if deviation > 0 else "not told"
+            print(f"{figure:6} {series:15} deviation {deviation:6.2f} of the mean: {found}")
 
 
 if __name__ == "__main__":

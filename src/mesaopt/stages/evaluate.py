@@ -45,8 +45,12 @@ def statistics(values: Float[Tensor, "sequences time"]) -> pd.DataFrame:
     """Columns t, sequences, mse (the mean over sequences), error (its standard error, 0 of a single sequence) and median."""
     table = values.numpy()
     count, time = table.shape
-    deviation = table.std(axis=0, ddof=1) if count > 1 else np.zeros(time)
-    columns = {"mse": table.mean(axis=0), "error": deviation / np.sqrt(count), "median": np.median(table, axis=0)}
+    deviation = table.std(axis=0, ddof=1, dtype=np.float64) if count > 1 else np.zeros(time)
+    columns = {
+        "mse": table.mean(axis=0, dtype=np.float64),
+        "error": deviation / np.sqrt(count),
+        "median": np.median(table, axis=0),
+    }
     return pd.DataFrame({"t": range(1, time + 1), "sequences": count, **columns})
 
 
@@ -54,7 +58,8 @@ def _write(
     predictor: Predictor, batches: Iterable[tuple[int, Iterable[Observations]]], name: str, out: File, device: str = "cpu"
 ) -> None:
     frames = [
-        statistics(torch.cat([losses(predictor, part.to(device)) for part in parts])).assign(batch=number)
+        # four bytes a position suffice for a median, and for a mean summed in eight
+        statistics(torch.cat([losses(predictor, part.to(device)).float() for part in parts])).assign(batch=number)
         for number, parts in batches
     ]
     write_table(pd.concat(frames, ignore_index=True).assign(predictor=name), "loss", out)
