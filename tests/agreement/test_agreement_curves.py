@@ -180,4 +180,9 @@ def test_no_published_table_is_part_of_the_project() -> None:
     """Every committed table is ours: figure tables name training seeds, comparisons hold no value of a curve."""
     recorded = ROOT / "results/recorded"
     assert not list(recorded.rglob("*.csv"))
-    assert {path.name for path in recorded.glob("*.parquet")} <= {"agreement.parquet", "curves.parquet", "spread.parquet"}
+    assert {path.name for path in recorded.glob("*.parquet")} <= {
+        "agreement.parquet",
+        "curves.parquet",
+        "spread.parquet",
+        "teachers.parquet",
+    }

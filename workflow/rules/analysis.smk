@@ -15,11 +15,7 @@ ELSEWHERE = dict(
 VALUES = dict(
     name=lambda wildcards: plan(wildcards.scale).looks[wildcards.run].label,
     theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards, "textbook")).to_json(),
-    **{
-        "published-theory": lambda wildcards: plan(wildcards.scale)
-        .algorithm(preconditioner(wildcards, "published"))
-        .to_json()
-    },
+    **{"published-theory": lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards, "published")).to_json()},
     controls=lambda wildcards: True,
 )
 

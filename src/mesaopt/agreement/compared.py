@@ -1,5 +1,7 @@
 """The page's section on published curves: how far ours are from each."""
 
+from typing import Any
+
 import pandas as pd
 
 from mesaopt.agreement.words import part
@@ -17,9 +19,11 @@ def section(curves: pd.DataFrame | None) -> list[str]:
     if curves is None:
         return []
     head = "| figure | panel | curve | seeds | points | within | largest gap | at | published ± |\n" + "|---" * 9 + "|"
-    lines = [
+    return ["## Published curves", TEXT, "\n".join([head, *map(_line, curves.itertuples())])]
+
+
+def _line(row: Any) -> str:
+    return (
         f"| {row.figure} | {row.panel} | {row.series} | {row.seeds} | {row.points} | {row.within:.0%} | {row.largest_gap:+.1%}"
         f" | {row.at:g} | {part(row.published_error)} |"
-        for row in curves.itertuples()
-    ]
-    return ["## Published curves", TEXT, "\n".join([head, *lines])]
+    )

@@ -25,11 +25,12 @@ def failing(claims: Claims, rows: Mapping[str, Row]) -> list[str]:
     found = [claim for claim in claims.claims if rows[claim.name].verdict == FAILS]
     if not found:
         return []
-    head = "| claim | ours (95 %) | bound | published | its verdict | why |\n|---|---|---|---|---|---|"
+    head = "| figure | claim | ours (95 %) | bound | published | its verdict | why |\n|---|---|---|---|---|---|---|"
     lines = []
     for claim in found:
         row = rows[claim.name]
         cells = [
+            row.figures,
             claim.sentence,
             interval(row.estimate, row.low, row.high),
             edges(row.bound_low, row.bound_high),

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +131,17 @@ def _topic(claims: Claims, topic: str, rows: Mapping[str, Row], scale: str) -> l
         "| claim | where | ours (95 %) | bound | paper | seeds | verdict | with all claims |\n|---|---|---|---|---|---|---|---|"
     )
     table = "\n".join([header, *(_line(claim, rows[claim.name]) for claim in mine)])
-    return [f"## {claims.topics[topic].title}", *_picture(claims.topics[topic], scale), table, *_views(mine, rows)]
+    drawn = {name for claim in mine for name in claim.figures}
+    return [f"## {claims.topics[topic].title}", *_picture(claims, topic, drawn, scale), table, *_views(mine, rows)]
 
 
-def _picture(topic: Topic, scale: str) -> list[str]:
-    """The figure that shows it, where `snakemake write_page` puts it."""
-    shown = topic.figure if scale == "recorded" else ""
-    return [f"![{shown}, drawn from the recorded tables](figures/{plain(shown)}.png)"] if shown else []
+def _picture(claims: Claims, topic: str, drawn: Container[str], scale: str) -> list[str]:
+    """The topic's figure, where `snakemake write_page` puts it; none of whose claims were not run."""
+    name = claims.topics[topic].figure
+    asked = {one for claim in claims.claims if claim.topic == topic for one in claim.figures}
+    if scale != "recorded" or not name or (name in asked and name not in drawn):
+        return []
+    return [f"![{name}, drawn from the recorded tables](figures/{plain(name)}.png)"]
 
 
 def _line(claim: Claim, row: Row) -> str:
