@@ -27,8 +27,9 @@ def claim_tables(wildcards):
 
 
 def pictured():
-    """The figures that the page shows, as far as they ship with the project."""
-    return [topic.figure for topic in claims().topics.values() if topic.figure in recorded_figures()]
+    """The figures that the page shows, as far as their tables and records ship with the project."""
+    shown = [topic.figure for topic in claims().topics.values() if topic.figure in recorded_figures()]
+    return [name for name in shown if Path(f"{RECORDED}/records/{name}.json").exists()]
 
 
 def draw_pictures(wildcards):
