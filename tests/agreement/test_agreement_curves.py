@@ -92,6 +92,23 @@ def test_two_deviations_of_ours_are_allowed(project: Path) -> None:
     assert row["deviation"] == pytest.approx(0.25, abs=0.02)
 
 
+def test_the_sampling_of_the_published_mean_counts_where_it_is_known(project: Path) -> None:
+    """Single sequences differ by 4 times the mean for our model (an error of a tenth of it over 1600): a published mean over 400
+    has an error of a fifth, so 35 % above ours agrees, and does not where it is not said over how many sequences it is.
+    """
+    flat = lambda value: lambda t: np.full(len(t), value)  # noqa: E731
+    panels = [("mse_1", lambda t: BASE), ("mse_1_error", lambda t: 0.1 * BASE), ("mse_1_sequences", flat(1600.0))]
+    write_figure(project / "tables", "fig2", *(curve_rows(name, {"GD-1": of}) for name, of in panels))
+    rows = [f"GD,{t},{1.35 * y}" for t, y in zip(T, BASE, strict=True)]
+    (project / "published/a.csv").write_text("\n".join(["model,t,value", *rows]))
+    row = compared(project).loc["GD-1"]
+    assert row["within"] == 0 and np.isnan(row["published_error"])
+    entries = [entry | ({"sequences": 400} if entry["series"] == "GD-1" else {}) for entry in ENTRIES]
+    (project / "config/published.yaml").write_text(yaml.safe_dump({"curves": entries}))
+    row = compared(project).loc["GD-1"]
+    assert row["within"] == 1 and row["published_error"] == pytest.approx(0.2, rel=0.02)
+
+
 @pytest.mark.parametrize(("level", "within", "gap"), [(0.894, 1.0, 0.0), (0.5, 0.0, 0.788)])
 def test_horizontal_lines(project: Path, level: float, within: float, gap: float) -> None:
     (project / "published/c.csv").write_text(f"model,value\nfirst,{level - 0.001}\nsecond,{level + 0.001}\n")
@@ -163,4 +180,9 @@ def test_no_published_table_is_part_of_the_project() -> None:
     """Every committed table is ours: figure tables name training seeds, comparisons hold no value of a curve."""
     recorded = ROOT / "results/recorded"
     assert not list(recorded.rglob("*.csv"))
-    assert {path.name for path in recorded.glob("*.parquet")} <= {"agreement.parquet", "curves.parquet", "spread.parquet"}
+    assert {path.name for path in recorded.glob("*.parquet")} <= {
+        "agreement.parquet",
+        "curves.parquet",
+        "spread.parquet",
+        "teachers.parquet",
+    }

@@ -40,7 +40,8 @@ class Reader(HTMLParser):
 
 def plain(markdown: str) -> list[str]:
     """Words of a Markdown page without its marks."""
-    lines = [line for line in markdown.splitlines() if not re.fullmatch(r"[|-]+", line)]
+    pictures = re.sub(r"!\[(.+)\]\(.+\)", r"\1", markdown)
+    lines = [line for line in pictures.splitlines() if not re.fullmatch(r"[|-]+", line)]
     text = "\n".join(re.sub(r"^(#+|-) ", "", line) for line in lines)
     return re.sub(r"[`|*]", " ", text).split()
 

@@ -11,11 +11,13 @@ from scipy import stats
 from mesaopt.agreement.intervals import (
     FAILS,
     HOLDS,
+    MOST_SEEDS,
     TOO_FEW,
     UNDECIDED,
     Bound,
     holm,
     judge_values,
+    seeds_needed,
     student_quantile,
     student_within,
 )
@@ -39,6 +41,30 @@ def test_intervals_cover_the_truth_95_times_in_100(seeds: int, scale: str) -> No
     found = [judge_values(sample.tolist(), Bound(high=1.0), scale) for sample in samples]
     covered = np.mean([judgement.low < truth < judgement.high for judgement in found])
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / count))
+
+
+@pytest.mark.parametrize("distance", [0.05, 0.3, 2.0])
+def test_the_seeds_that_are_needed_are_the_least_whose_interval_ends_before_the_bound(distance: float) -> None:
+    by_scipy = next(n for n in range(2, 1001) if stats.t.ppf(0.975, n - 1) * 0.4 / math.sqrt(n) < distance)
+    assert seeds_needed(distance, 0.4) == by_scipy
+    assert seeds_needed(0.0, 0.4) == MOST_SEEDS and seeds_needed(1.0, 0.0) == 2
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_of_an_undecided_claim_it_is_said_how_many_seeds_would_decide(scale: str) -> None:
+    """With as many values of the same mean and spread the claim is decided, with one less it is not."""
+    undecided = judge_values([0.8, 1.0, 1.05], Bound(high=1.0), scale)
+    assert undecided.verdict(undecided.p) == UNDECIDED and undecided.needed > 3
+    assert math.isnan(judge_values([0.8, 0.82, 0.84], Bound(high=1.0), scale).needed)
+    back = math.exp if scale == "log" else float
+    centre = math.log(undecided.estimate) if scale == "log" else undecided.estimate
+    decided = []
+    for count in (int(undecided.needed) - 1, int(undecided.needed)):
+        z = np.random.default_rng(count).normal(size=count)
+        sample = centre + undecided.deviation * (z - z.mean()) / z.std(ddof=1)
+        found = judge_values([back(value) for value in sample], Bound(high=1.0), scale)
+        decided.append(found.verdict(found.p))
+    assert decided == [UNDECIDED, HOLDS]
 
 
 @pytest.mark.parametrize("seeds", [2, 5])

@@ -18,7 +18,8 @@ FALLS = "target-probe-falls-with-context"
 
 
 def probe_claims() -> list[str]:
-    return [claim.name for claim in shipped().claims if "probe" in claim.of.panel or "tokens" in claim.of.panel]
+    kinds = ("probe", "tokens", "features")
+    return [claim.name for claim in shipped().claims if any(kind in claim.of.panel for kind in kinds)]
 
 
 def test_the_twin_of_a_twin_is_the_claim() -> None:
@@ -37,6 +38,8 @@ def test_the_twin_of_a_twin_is_the_claim() -> None:
         ("target_probe", "target_probe_held_out"),
         ("target_probe_held_out_untrained", "target_probe_untrained"),
         ("preconditioning_probe_shuffled", "preconditioning_probe_held_out_shuffled"),
+        ("preconditioning_probe_textbook", "preconditioning_probe_textbook_held_out"),
+        ("preconditioning_probe_textbook_held_out", "preconditioning_probe_textbook"),
         ("mse_depth", None),
         ("target_probe_test_batches", None),
     ],

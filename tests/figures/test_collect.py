@@ -83,7 +83,8 @@ def test_curve_values_are_those_of_the_files(results):
 
 def test_probe_panels_hold_every_layer_and_both_splits(results):
     table = gather("fig3", results, SEEDS)
-    for name in ("target_probe", "target_probe_held_out", "preconditioning_probe", "preconditioning_probe_held_out"):
+    forms = ("target_probe", "preconditioning_probe", "preconditioning_probe_textbook")
+    for name in (f"{form}{split}" for form in forms for split in ("", "_held_out")):
         panel = table[table["panel"] == name]
         assert list(panel["series"].unique()) == [f"layer {layer}" for layer in range(LAYERS + 1)]
         assert len(panel) == (LAYERS + 1) * POSITIONS * len(SEEDS)
@@ -91,6 +92,11 @@ def test_probe_panels_hold_every_layer_and_both_splits(results):
     wanted = probes.query("layer == 3 and target == 'next_token' and split == 'held_out' and model == 'trained'")
     mine = table[(table["panel"] == "target_probe_held_out") & (table["series"] == "layer 3") & (table["seed"] == 11)]
     np.testing.assert_array_equal(mine["y"], wanted.sort_values("t")["mse"])
+    for form, target in (("", "preconditioned_input_published"), ("_textbook", "preconditioned_input")):
+        chosen = probes.query("layer == 3 and split == 'in_sample' and model == 'trained' and batch == 0")
+        wanted = chosen[chosen["target"] == target]
+        mine = table[(table["panel"] == f"preconditioning_probe{form}") & (table["series"] == "layer 3") & (table["seed"] == 11)]
+        np.testing.assert_array_equal(mine["y"], wanted.sort_values("t")["mse"])
 
 
 def test_controls_of_probes_are_the_rows_of_other_models_targets_and_batches(results):
@@ -98,10 +104,10 @@ def test_controls_of_probes_are_the_rows_of_other_models_targets_and_batches(res
     probes = read_table(results / "runs/fixed_teacher/lsa-d6/seed-11/probes.parquet", "probes")
     for name, rows in {
         "target_probe_untrained": "model == 'untrained' and target == 'next_token' and split == 'in_sample'",
-        "preconditioning_probe_held_out_untrained": "model == 'untrained' and target == 'preconditioned_input'"
+        "preconditioning_probe_held_out_untrained": "model == 'untrained' and target == 'preconditioned_input_published'"
         " and split == 'held_out'",
         "target_probe_shuffled": "model == 'trained' and target == 'shuffled_next_token' and split == 'in_sample' and batch == 0",
-        "preconditioning_probe_held_out_shuffled": "model == 'trained' and target == 'shuffled_preconditioned_input'"
+        "preconditioning_probe_held_out_shuffled": "model == 'trained' and target == 'shuffled_preconditioned_input_published'"
         " and split == 'held_out'",
     }.items():
         mine = table[(table["panel"] == name) & (table["seed"] == 11)]
@@ -166,9 +172,11 @@ def test_matrix_panels_hold_the_shown_slots_of_the_first_seed(results):
 
 def test_in_context_loss_is_that_of_the_last_position(results):
     table = gather("fig1", results, SEEDS)
-    mine = table[table["seed"] == 1]
+    mine = table[(table["seed"] == 1) & (table["panel"] == "in_context")]
     losses = read_table(results / "runs/linear/lsa-d6/seed-1/in_context.parquet", "in_context")
     np.testing.assert_array_equal(mine["y"], losses[losses["t"] == POSITIONS]["loss"])
+    late = table[(table["seed"] == 1) & (table["panel"] == "in_context_late") & (table["series"] == "layer 2")]
+    np.testing.assert_array_equal(late["y"], losses[losses["layer"] == 2].sort_values("t")["loss"])
 
 
 def test_collecting_twice_gives_the_same_bytes(results, tmp_path):

@@ -122,6 +122,13 @@ def test_held_out_probes_are_drawn_when_asked_for(tables):
     assert "on held-out sequences" in held_out[0].get_supxlabel() and "in sample" in in_sample[0].get_supxlabel()
 
 
+def test_probes_of_either_form_are_drawn_when_asked_for(tables):
+    published, textbook = page(tables, "fig3"), page(tables, "fig3", probe_form="textbook", probe_split="held_out")
+    assert "Preconditioning probe" in published[1] and "Preconditioning probe, textbook form, held-out" in textbook[1]
+    assert "preconditioned input as published" in published[0].get_supxlabel()
+    assert "preconditioned input as in the text" in textbook[0].get_supxlabel()
+
+
 def test_matrices_are_symmetric_about_zero_with_blocks_and_convention(tables):
     _, axes = page(tables, "fig2")
     panel = axes[r"$W_K^\top W_Q$, head 1"]

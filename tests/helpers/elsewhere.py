@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from mesaopt.analyses.probing import Probing
 from mesaopt.analyses.trained import Trained
 from mesaopt.data.mlp import Mlp
 from mesaopt.data.tasks import nonlinear
-from mesaopt.models.predictors import loss_by_position, model_predictor
+from mesaopt.models.predictors import loss_by_position, losses, model_predictor
 from mesaopt.models.products import ProductModel, average
 from mesaopt.models.transformer import Transformer
 from mesaopt.spec.analysis import Samples, Tokens
@@ -35,6 +36,7 @@ N = 3
 RAW = Model(("softmax", "mesa"), "raw", 12, 2, 5, 0.1, d_pe=12)
 CONSTRUCTED = Model(("linear", "linear"), "constructed", 4 * N, 2, 5, 0.1, clip=4.0)
 ALGORITHM = Preconditioned((1.0, 2.0), (0.0, 0.5), reading=Reading(2))
+ALGORITHMS = {"preconditioned_input": ALGORITHM, "preconditioned_input_published": replace(ALGORITHM, form="published")}
 
 
 class Module(_DummyBackendModule):
@@ -54,17 +56,17 @@ def checks() -> Iterator[tuple[str, Callable[[], object]]]:
     x = torch.randn(6, 10, N, device=DEVICE)
     raw, constructed = trained(RAW), trained(CONSTRUCTED)
     task, splits = raw.run.task, {"evaluation": x, "probe_fit": x, "probe_score": x}
-    sample = Sample(x, make_targets(task, x, ALGORITHM))
-    yield "evaluate", lambda: loss_by_position(model_predictor(raw.model), x)
+    sample = Sample(x, make_targets(task, x, ALGORITHMS))
+    yield "evaluate", lambda: losses(model_predictor(raw.model), x)
     for algorithm in (GradientDescent(0.1, 0.2), LeastSquares(0.1), ALGORITHM):
-        yield f"evaluate {type(algorithm).__name__}", lambda of=algorithm: loss_by_position(of, x)
+        yield f"evaluate {type(algorithm).__name__}", lambda of=algorithm: losses(of, x)
     products = ProductModel.from_weights(constructed.model.seed_weights(0), CONSTRUCTED, N)
     yield "interpolate", lambda: loss_by_position(average(products.compress(), products), x)
     yield "attention", lambda: attention_maps.mean_weights(raw.model, x)
     yield "sensitivity", lambda: sensitivity.sensitivities(raw.model, x)
     readouts = torch.randn(3, 4 * N, N, dtype=torch.float64, device=DEVICE)
     yield "in-context loss", lambda: in_context.in_context_loss(constructed.model, x, readouts)
-    probing = Probing(lambda one: Sample(one, make_targets(task, one, ALGORITHM)), activations, ("next_token",))
+    probing = Probing(lambda one: Sample(one, make_targets(task, one, ALGORITHMS)), activations, ("next_token",))
     yield "probe", lambda: probing.table(raw, splits, False, Samples())[0]
     yield "control-probe", lambda: control_table(sample, sample)
     yield "token-probes", lambda: token_probes.token_table(raw, splits, False, Tokens(tokens=4))

@@ -59,7 +59,8 @@ def _history(rng: np.random.Generator) -> pd.DataFrame:
 def _loss(rng: np.random.Generator) -> pd.DataFrame:
     index = pd.MultiIndex.from_product([(0, *BATCHES), range(1, POSITIONS + 1)], names=["batch", "t"])
     frame = index.to_frame(index=False).assign(predictor="any")
-    return frame.assign(mse=1.7 / np.sqrt(frame["t"]) + 0.01 * rng.normal(size=len(frame)))
+    mse = 1.7 / np.sqrt(frame["t"]) + 0.01 * rng.normal(size=len(frame))
+    return frame.assign(sequences=400, mse=mse, error=0.03 * mse, median=0.8 * mse)
 
 
 def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
@@ -74,8 +75,29 @@ def _interpolation(rng: np.random.Generator) -> pd.DataFrame:
     return pd.concat([mean, *single], ignore_index=True)
 
 
+def _matched_loss(rng: np.random.Generator) -> pd.DataFrame:
+    history = _history(rng)
+    names = ("interpolation", "interpolation_matched", "between", "between_matched")
+    factors = {"trained": 1.0, "first": 1.02} | dict.fromkeys(names, 1.1)
+    frames = [
+        pd.DataFrame({"predictor": name, "step": history["step"], "test_loss": history["test_loss"] * factor})
+        for name, factor in factors.items()
+    ]
+    mean = pd.concat(frames, ignore_index=True)
+    return pd.concat([mean.assign(batch=batch) for batch in (0, 1, 2)], ignore_index=True)
+
+
+def _matching(rng: np.random.Generator) -> pd.DataFrame:
+    names = ["step", "layer", "head"]
+    cells = [(step, 0, 0) for step in _history(rng)["step"]]
+    cells += [(step, layer, head) for step, _, _ in tuple(cells) for layer in range(1, LAYERS + 1) for head in (1, 2, 3, 4)]
+    frame = pd.DataFrame(cells, columns=names)
+    return frame.assign(other=frame["head"], sign=1, swapped=0, distance=rng.random(len(frame)), matched=0.1)
+
+
 def _probes(rng: np.random.Generator, layers: int = LAYERS) -> pd.DataFrame:
-    targets = ("next_token", "preconditioned_input", "current_token", "shuffled_next_token", "shuffled_preconditioned_input")
+    drawn = ("next_token", "preconditioned_input_published")
+    targets = (*drawn, "preconditioned_input", "current_token", *(f"shuffled_{name}" for name in drawn))
     names = ["model", "split", "batch", "target", "layer", "t"]
     parts = (("trained", ("in_sample", "held_out"), (0,)), ("untrained", ("in_sample", "held_out"), (0,)))
     axes = (targets, range(layers + 1), range(1, POSITIONS + 1))
@@ -87,7 +109,7 @@ def _probes(rng: np.random.Generator, layers: int = LAYERS) -> pd.DataFrame:
         ignore_index=True,
     )
     frame["mse"] = 1.5 / (1 + frame["layer"]) / np.sqrt(frame["t"]) * np.exp(0.05 * rng.normal(size=len(frame)))
-    frame.loc[(frame["t"] == 1) & (frame["target"] == "preconditioned_input"), "mse"] = 1e-20
+    frame.loc[(frame["t"] == 1) & (frame["target"].str.startswith("preconditioned_input")), "mse"] = 1e-20
     frame.loc[frame["split"] == "held_out", "mse"] *= 2
     frame.loc[frame["model"] == "untrained", "mse"] += 10
     return frame.assign(r2=0.5)
@@ -244,6 +266,8 @@ MAKERS = {
     "history": _history,
     "loss": _loss,
     "interpolation": _interpolation,
+    "matched_loss": _matched_loss,
+    "matching": _matching,
     "probes": _probes,
     "weights": _weights,
     "in_context": _in_context,

@@ -103,6 +103,7 @@ WRONG = {
     "stream: a path": (training(stream="../x"), "stream must be a plain name, not '../x'"),
     "stream: a command": (training(stream="a; touch x"), "stream must be a plain name"),
     "format: a path": ({"formats": ["../pdf"]}, "'../pdf' is not one of"),
+    "probe form: another word": ({"style": {"probe_form": "text"}}, "probe_form must be one of published, textbook"),
     "probe split: a path": ({"style": {"probe_split": "../x"}}, "probe_split must be one of in_sample, held_out"),
 }
 

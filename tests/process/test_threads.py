@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,9 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
     """Arguments by stage, in an order in which they can run, in `folder`."""
     weights, data, theory = trained(folder / "run", "linear"), sequences(folder), folder / "theory.json"
     (folder / "fig2.rst").write_text("a caption")
-    theory.write_text(Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1).to_json())
+    text = Theory("linear/p", TASK, "chebyshev", steps=3, lr=0.01, batch=8, n_steps=2, warmup=1)
+    theory.write_text(text.to_json())
+    published = ["--published-theory", replace(text, form="published").to_json(), "--published-parameters", "learned.parquet"]
     snapshots, tensors = weights.with_name("snapshots.safetensors"), transformer("linear").seed_weights(0)
     save_weights({f"step-0/{name}": tensor for name, tensor in tensors.items()}, snapshots)
     results = write_results(folder, seeds=(1,), only="fig2")
@@ -147,11 +150,12 @@ def stages_of_one_process(folder: Path) -> dict[str, list[object]]:
         "data": ["--task", TASK.to_json(), "--seed", 1, "--counts", "evaluation=4", "--sequences", "a.parquet", "--systems", "b"],
         "learn": ["--spec", theory, "--seed", 1, "--out", learned],
         "evaluate": [*read, "--name", "LSA-2", *out],
-        "evaluate-theory": [*of_theory, "--sequences", data, "--name", "P", *out],
+        "evaluate-theory": [*of_theory, "--sequences", data, "--seed", 1, "--name", "P", *out],
         "evaluate-lsq": ["--sequences", data, *out],
         "extract": ["--weights", weights, *out, "--structure", "b.parquet"],
         "interpolate": ["--extracted", weights, "--snapshots", snapshots, *out],
-        "probe": [*read, "--theory", theory, "--parameters", learned, "--probes", "a.parquet"],
+        "match": ["--first", snapshots, "--snapshots", snapshots, "--matching", "a.parquet", "--losses", "b.parquet"],
+        "probe": [*read, "--theory", theory, "--parameters", learned, *published, "--probes", "a.parquet"],
         "collect": ["--figure", "fig2", "--results", results, "--seeds", 1, "--out", "fig2.parquet", "--provenance", "fig2.json"],
         "draw": ["--figure", "fig2", *made, "--out", "fig2.pdf"],
         "sweep-table": ["--sweep", SWEEP, "--results", results, "--seeds", 1, *of_sweep("--out")],

@@ -44,7 +44,7 @@ def test_recorded_figures_are_drawn_without_any_other_job(clone: Path) -> None:
 
 def test_the_comparison_with_published_curves_is_recorded(clone: Path) -> None:
     names = {"figure": "fig13", "panel": "mse_1", "series": "LSA-1", "published": "a.csv"}
-    counts = {"seeds": 5, "points": 50, "within": 1.0, "largest_gap": 0.01, "at": 7.0, "deviation": 0.02}
+    counts = {"seeds": 5, "points": 50, "within": 1.0, "largest_gap": 0.01, "at": 7.0, "deviation": 0.02, "published_error": 0.01}
     write_table(pd.DataFrame([names | counts]), "curves", SMOKE / "curves.parquet")
     record(SMOKE, RECORDED)
     assert (RECORDED / "curves.parquet").read_bytes() == (SMOKE / "curves.parquet").read_bytes()

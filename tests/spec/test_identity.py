@@ -34,7 +34,7 @@ def table_of(record: Path) -> Path:
 BATCHES = {"test_batches": 5, "test_batch": 256}
 #: every default, once and for all: another one would silently make another run of everything that left it out
 DEFAULTS: dict[type, dict[str, Any]] = {
-    Task: {"n_state": 10, "n_obs": 10, "context_length": 50, "kind": "", "state_noise": None, "obs_noise": None},
+    Task: {"n_state": 10, "n_obs": 10, "context_length": 50, "kind": "", "state_noise": None, "obs_noise": None, "teacher": 0},
     Model: {"clip": None, "d_pe": 0, "d_mlp": 0, "normalise": "none"},
     Training: {
         "batch": 256,
@@ -73,9 +73,16 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "search_high": 10.0,
         "search_sequences": 512,
     },
-    Evaluate: BATCHES,
+    Evaluate: {**BATCHES, "sequences": 0},
     Samples: {"in_sample": 256, **BATCHES},
-    Probe: {"preconditioner": "proposition2", "in_sample": 256, "in_context": 64, **BATCHES},
+    Probe: {
+        "preconditioner": "proposition2",
+        "published_preconditioner": "proposition2-published",
+        "in_sample": 256,
+        "in_context": 64,
+        "in_context_positions": 10,
+        **BATCHES,
+    },
     Tokens: {"layer": 1, "position": None, "tokens": 8, "in_sample": 256, **BATCHES},
     Attention: {"sequences": 2048, **BATCHES},
     Sensitivity: {"until": 2900, "tokens": 6, "sequences": 64, "test_batches": 1},

@@ -30,22 +30,26 @@ OPTIONS = {
     "begin": ("spec longer weights", ""),
     "learn": ("spec seed out", "scalars checkpoints checkpoint-every device backend"),
     "evaluate": ("weights sequences name out", "settings device"),
-    "evaluate-theory": ("spec parameters sequences name out", "settings device"),
+    "evaluate-theory": ("spec parameters sequences seed name out", "settings device"),
     "evaluate-lsq": ("sequences out", "inverse-lam name"),
     "extract": ("weights out structure", ""),
     "interpolate": ("extracted snapshots out", "device"),
-    "probe": ("weights sequences parameters theory probes", "in-context controls settings device"),
-    "control-probe": ("sequences parameters theory out", "settings device"),
+    "match": ("first snapshots matching losses", "device"),
+    "probe": (
+        "weights sequences parameters published-parameters theory published-theory probes",
+        "in-context controls settings device",
+    ),
+    "control-probe": ("sequences parameters published-parameters theory published-theory out", "settings device"),
     "token-probes": ("weights sequences out", "controls settings device"),
     "feature-probes": ("weights sequences out", "controls settings device"),
     "attention": ("weights sequences out lags", "controls settings device"),
     "sensitivity": ("snapshots sequences out", "settings device"),
     "collect": ("figure results seeds out provenance", "looks"),
     "draw": ("figure table provenance out", "style strict-environment"),
-    "judge": ("tables scale out", "project without published"),
+    "judge": ("tables scale out", "project without published teachers"),
     "draw-agreement": ("agreement scale out", "project style"),
     "spread": ("tables out", "figures"),
-    "agreement-page": ("agreement spread scale out", "project curves"),
+    "agreement-page": ("agreement spread scale out", "project curves teachers"),
     "captions": ("agreement captions", "project"),
     "page-html": ("page out", ""),
     "compare-curves": ("tables published out", "project"),
@@ -74,6 +78,7 @@ DESCRIBED = {
     "evaluate-lsq": {"out"},
     "extract": {"out", "structure"},
     "interpolate": {"out"},
+    "match": {"matching", "losses"},
     "probe": {"probes", "in-context"},
     "control-probe": {"out"},
     "token-probes": {"out"},
@@ -82,7 +87,7 @@ DESCRIBED = {
     "sensitivity": {"out"},
     "evaluate-language": {"loss", "measures"},
     "language-attention": {"out", "copies"},
-    "judge": {"out"},
+    "judge": {"out", "teachers"},
     "spread": {"out"},
     "compare-curves": {"out"},
 }
@@ -157,7 +162,9 @@ def test_a_command_line_is_read_as_it_was_written():
     line = entry.command({"weights": "a b", "sequences": Path("s"), "name": "LSA-6's", "out": "o"})
     assert line == """evaluate --weights 'a b' --sequences s --name 'LSA-6'"'"'s' --out o"""
     probe = {"weights": "w", "sequences": "s", "parameters": "p", "theory": "{}", "probes": "o"}
-    assert stage("probe").command(probe) == "probe --weights w --sequences s --parameters p --theory '{}' --probes o"
+    probe |= {"published-parameters": "q", "published-theory": "{}"}
+    read = "--weights w --sequences s --parameters p --published-parameters q --theory '{}' --published-theory '{}'"
+    assert stage("probe").command(probe) == f"probe {read} --probes o"
     assert "--controls --probes o" in stage("probe").command(probe | {"controls": True})
     collect = {"figure": "f", "results": "r", "seeds": [1, 11], "out": "o", "provenance": "p"}
     assert "--seeds 1 11" in stage("collect").command(collect)

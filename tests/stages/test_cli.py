@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ COMMANDS = {
     "begin": "--spec {} --longer folder --weights seed-1/weights.safetensors",
     "learn": "--spec {} --seed 1 --out a",
     "evaluate": "--weights a --sequences b --name LSA-6 --out c",
-    "evaluate-theory": "--spec {} --parameters a --sequences b --name GD-1 --out c",
+    "evaluate-theory": "--spec {} --parameters a --sequences b --seed 1 --name GD-1 --out c",
     "evaluate-lsq": "--sequences a --out b",
     "extract": "--weights a --out b --structure c",
     "interpolate": "--extracted a --snapshots b --out c",
-    "probe": "--weights a --sequences b --theory {} --parameters c --probes d",
+    "match": "--first a --snapshots b --matching c --losses d",
+    "probe": "--weights a --sequences b --theory {} --published-theory {} --parameters c --published-parameters c --probes d",
     "collect": "--figure fig2 --results a --seeds 1 11 --out b --provenance c",
     "fetch": "--package botocore --out a",
     "tokenise": "--spec {} --out a",
@@ -156,15 +158,17 @@ def test_from_sequences_to_probes(capsys, tmp_path):
     data, systems = ["--sequences", tmp_path / "sequences.parquet"], ["--systems", tmp_path / "systems.parquet"]
     weights = ["--weights", trained(tmp_path / "seed-1", "linear")]
     parameters = ["--parameters", tmp_path / "parameters.parquet"]
+    published = ["--published-theory", replace(THEORY, form="published").to_json(), "--published-parameters", parameters[1]]
+    of_theory = ["--spec", THEORY.to_json(), "--seed", 1]
     made = ["--probes", tmp_path / "probes.parquet", "--in-context", tmp_path / "in_context.parquet"]
     for arguments in (
         ["data", "--task", tmp_path / "task.json", "--seed", 1, "--counts", *counts, *data, *systems],
         ["learn", "--spec", THEORY.to_json(), "--seed", 1, "--out", parameters[1]],
         ["evaluate", *weights, *data, "--name", "LSA-2", "--out", tmp_path / "loss.parquet"],
-        ["evaluate-theory", "--spec", THEORY.to_json(), *parameters, *data, "--name", "P", "--out", tmp_path / "theory.parquet"],
+        ["evaluate-theory", *of_theory, *parameters, *data, "--name", "P", "--out", tmp_path / "theory.parquet"],
         ["evaluate-lsq", *data, "--out", tmp_path / "lsq.parquet"],
         ["extract", *weights, "--out", tmp_path / "weights.parquet", "--structure", tmp_path / "structure.parquet"],
-        ["probe", *weights, *data, "--theory", THEORY.to_json(), *parameters, *made, "--controls"],
+        ["probe", *weights, *data, "--theory", THEORY.to_json(), *parameters, *published, *made, "--controls"],
     ):
         assert call(capsys, *arguments) == (0, "")
     for path, table in (

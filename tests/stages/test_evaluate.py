@@ -11,13 +11,15 @@ from stage_files import MODELS, TASK, N, observations, sequences, trained, trans
 from mesaopt.algorithms.gradient_descent import GradientDescent
 from mesaopt.algorithms.least_squares import LeastSquares
 from mesaopt.data.files import read_sequences
+from mesaopt.data.own_sequences import own_sequences
 from mesaopt.data.test_sets import shared_batches
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
-from mesaopt.models.predictors import loss_by_position, model_predictor
+from mesaopt.models.predictors import loss_by_position, losses, model_predictor
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.analysis import Evaluate
 from mesaopt.spec.run import read_run
-from mesaopt.stages.evaluate import evaluate_lsq, evaluate_run, evaluate_theory
+from mesaopt.stages.evaluate import evaluate_lsq, evaluate_run, evaluate_theory, statistics
 from mesaopt.store.tables import read_table, write_table
 
 
@@ -42,6 +44,44 @@ def test_loss_equals_the_loop_whatever_the_chunk(chunk):
     )
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+def test_losses_of_single_sequences_have_the_loop_as_their_mean(chunk):
+    data = observations(6)
+    found = losses(GradientDescent(0.1), data, chunk)
+    assert found.shape == (6, TASK.context_length)
+    torch.testing.assert_close(found.mean(0), naive_loss(GradientDescent(0.1), data), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[4], naive_loss(GradientDescent(0.1), data[4:5]), rtol=1e-12, atol=0)
+
+
+def test_statistics_are_those_of_the_sequences_one_position_at_a_time():
+    values = torch.rand(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) ** 4
+    table = statistics(values).set_index("t")
+    assert set(table["sequences"]) == {7}
+    for t in (1, 2, 3):
+        column = sorted(values[:, t - 1].tolist())
+        mean = sum(column) / 7
+        variance = sum((value - mean) ** 2 for value in column) / 6
+        assert table["mse"][t] == pytest.approx(mean) and table["median"][t] == column[3]
+        assert table["error"][t] == pytest.approx((variance / 7) ** 0.5)
+    assert statistics(values[:1])["error"].tolist() == [0, 0, 0]
+
+
+def test_more_sequences_than_the_file_has_are_the_same_for_all_and_leave_the_first_ones(tmp_path):
+    """Drawn in chunks, of which a smaller number is the beginning; on them models and algorithms are evaluated alike."""
+    first = observations(12).float()
+    few, many = (torch.cat(list(own_sequences(TASK, 1, first, n, chunk=8))) for n in (15, 31))
+    assert len(few) == 15 and len(many) == 31 and torch.equal(many[:15], few) and torch.equal(few[:12], first)
+    assert not torch.equal(torch.cat(list(own_sequences(TASK, 2, first, 15, chunk=8)))[12:], few[12:])
+    assert len(many.flatten(1).unique(dim=0)) == 31, "no sequence occurs twice"
+    assert torch.equal(torch.cat(list(own_sequences(TASK, 1, first, 0))), first)
+    data, weights = sequences(tmp_path), trained(tmp_path / "seed-1", "linear")
+    evaluate_run(weights, data, "LSA-2", tmp_path / "a.parquet", Evaluate(test_batches=1, sequences=31))
+    table = read_table(tmp_path / "a.parquet", "loss").query("batch == 0")
+    own = torch.cat(list(own_sequences(TASK, 1, read_sequences(data, "evaluation"), 31)))
+    expected = naive_loss(model_predictor(transformer("linear")), own)
+    assert table["mse"].to_numpy() == pytest.approx(expected.numpy(), rel=1e-5) and set(table["sequences"]) == {31}
+
+
 def test_predicting_zero_costs_half_the_squared_norm_and_the_truth_costs_nothing():
     data = observations(5)
     zero = loss_by_position(torch.zeros_like, data)
@@ -63,7 +103,7 @@ def test_models_and_algorithms_are_written_as_the_same_table(tmp_path):
     theory = Theory("linear/gd1", TASK, "gd", steps=1, lr=0.1)
     frame = pd.DataFrame({"parameter": ["eta", "w_0"], "step": [0, 0], "value": [0.25, 0.5]})
     write_table(frame, "parameters", tmp_path / "parameters.parquet")
-    evaluate_theory(theory, tmp_path / "parameters.parquet", data, "GD-1", tmp_path / "theory.parquet")
+    evaluate_theory(theory, tmp_path / "parameters.parquet", data, 1, "GD-1", tmp_path / "theory.parquet")
     evaluate_lsq(0.01, data, "LSQ", tmp_path / "lsq.parquet")
     evaluation = read_sequences(data, "evaluation")
     batches = {0: evaluation, **dict(shared_batches(TASK, len(evaluation)))}

@@ -11,7 +11,7 @@ from workflow_folder import ROOT
 
 from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.algorithms.reading import Reading
-from mesaopt.analyses.in_context import in_context_loss, queries
+from mesaopt.analyses.in_context import in_context_loss, in_context_table, queries
 from mesaopt.analyses.linear_probes import activations, fit, score, solve
 from mesaopt.analyses.probe_targets import Sample, Target, make_targets, shuffled
 from mesaopt.data.files import read_sequences
@@ -25,16 +25,21 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.run import Model, Task
 from mesaopt.spec.yaml_files import read_yaml
-from mesaopt.stages.probe import probe_run, read_preconditioner
+from mesaopt.stages.probe import probe_run, read_preconditioner, read_preconditioners
 from mesaopt.store.tables import check_table, write_table
 
 CHEBYSHEV = Preconditioned((1.0, 2.0), (0.0, 0.5), inverse_lam=0.1)
+PUBLISHED = replace(CHEBYSHEV, form="published", inverse_lam=0.3)
 T = TASK.context_length
+
+
+def both(textbook=CHEBYSHEV, published=PUBLISHED):
+    return {"preconditioned_input": textbook, "preconditioned_input_published": published}
 
 
 def sample(count, seed=0):
     data = observations(count, seed).float()
-    return Sample(data, make_targets(TASK, data, CHEBYSHEV))
+    return Sample(data, make_targets(TASK, data, both()))
 
 
 def scored_probes(model, fitted, scored=None):
@@ -115,7 +120,7 @@ def test_the_current_token_is_in_the_input_and_the_next_one_is_not():
 
 def test_preconditioned_inputs_follow_the_formula_with_all_earlier_elements():
     data = observations(40)
-    targets = make_targets(TASK, data, CHEBYSHEV)
+    targets = make_targets(TASK, data, both())
     exact = targets["preconditioned_input_exact"].values
     for b, t in np.ndindex(40, T):
         S = data[b, :t].mT  # s_1 .. s_{t-1} for position t + 1
@@ -133,7 +138,7 @@ def test_preconditioned_inputs_are_of_what_the_algorithm_reads():
     features = nonlinear.features(data[:, :T], True)
     assert (features.norm(dim=-1) - 1).abs().max() < 1e-12
     for read, reading in ((latest, Reading(3)), (features, Reading(features=nonlinear.features))):
-        targets = make_targets(TASK, data, replace(CHEBYSHEV, reading=reading))
+        targets = make_targets(TASK, data, both(replace(CHEBYSHEV, reading=reading)))
         exact, approximate = targets["preconditioned_input_exact"].values, targets["preconditioned_input"].values
         for b, t in np.ndindex(30, T):
             S = read[b, :t].mT
@@ -150,9 +155,9 @@ def test_probes_of_a_run_decode_what_its_algorithm_reads(tmp_path):
     write_table(pd.DataFrame(rows, columns=["parameter", "step", "value"]), "parameters", tmp_path / "p.parquet")
     preconditioner = read_preconditioner(theory, tmp_path / "p.parquet")
     data = sequences(tmp_path, evaluation=30, probe_fit=90, probe_score=70)
-    table, _ = probe_run(trained(tmp_path, "raw"), data, preconditioner, controls=True)
+    table, _ = probe_run(trained(tmp_path, "raw"), data, both(preconditioner), controls=True)
     drawn = [read_sequences(data, split) for split in ("probe_fit", "probe_score")]
-    fitted, scored = (Sample(one, make_targets(TASK, one, preconditioner)) for one in drawn)
+    fitted, scored = (Sample(one, make_targets(TASK, one, both(preconditioner))) for one in drawn)
     assert fitted.targets["preconditioned_input"].values.shape[-1] == 5 * N and preconditioner.inverse_lam == 10.0
     for name in ("next_token", "preconditioned_input", "preconditioned_input_exact"):
         found = table.query(f"model == 'trained' and split == 'held_out' and target == {name!r}").sort_values(["layer", "t"])
@@ -162,7 +167,7 @@ def test_probes_of_a_run_decode_what_its_algorithm_reads(tmp_path):
 
 
 def test_large_targets_are_left_out_one_sided_and_by_position():
-    kept = make_targets(TASK, observations(200), CHEBYSHEV)["preconditioned_input_exact"]
+    kept = make_targets(TASK, observations(200), both())["preconditioned_input_exact"]
     norms = kept.values.norm(dim=-1)
     for t in range(T):
         column = norms[:, t].numpy()
@@ -173,10 +178,10 @@ def test_large_targets_are_left_out_one_sided_and_by_position():
 def test_contracting_sequences_at_their_bound_do_not_count_for_the_next_token():
     data = observations(20)
     data[3, 5, 1], data[4, 6, 0] = 2.0, -2.0
-    kept = make_targets(Task("contracting"), data, CHEBYSHEV)["next_token"].kept
+    kept = make_targets(Task("contracting"), data, both())["next_token"].kept
     np.testing.assert_array_equal(kept.numpy(), (data[:, 1:] < 2).all(-1).numpy())
     assert not kept[3, 4]  # the bound is reached by what position 5 predicts
-    assert make_targets(TASK, data, CHEBYSHEV)["next_token"].kept.all()
+    assert make_targets(TASK, data, both())["next_token"].kept.all()
 
 
 def test_left_out_sequences_change_nothing():
@@ -201,12 +206,12 @@ def test_shuffled_targets_cannot_be_decoded_from_other_sequences():
 def test_the_table_has_both_splits_and_held_out_errors_are_larger(tmp_path):
     weights = trained(tmp_path, "linear")
     data = sequences(tmp_path, evaluation=30, probe_fit=200, probe_score=200)
-    table, in_context = probe_run(weights, data, CHEBYSHEV, in_context=True)
+    table, in_context = probe_run(weights, data, both(), in_context=True)
     check_table(table, "probes", "probes")
     check_table(in_context, "in_context", "in_context")
-    assert len(table) == 2 * 4 * 3 * T  # splits, targets, layers with the input, positions
+    assert len(table) == 2 * 5 * 3 * T  # splits, targets, layers with the input, positions
     assert set(table["model"]) == {"trained"} and set(table["batch"]) == {0}
-    assert set(in_context["t"]) == {T - 1} and in_context["layer"].tolist() == [0, 1, 2]
+    assert in_context[["t", "layer"]].to_numpy().tolist() == [[t, layer] for t in range(2, T) for layer in range(3)]
     mean = table[table["target"] == "next_token"].groupby("split")["mse"].mean()
     assert mean["in_sample"] < mean["held_out"]
 
@@ -217,22 +222,22 @@ def test_controls_are_the_untrained_model_other_targets_and_the_shared_batches(t
     initial = load_weights(weights)
     save_weights({name: 1.1 * tensor for name, tensor in initial.items()}, weights)  # as if it had been trained
     data = sequences(tmp_path, evaluation=40, probe_fit=200, probe_score=100)
-    table, _ = probe_run(weights, data, CHEBYSHEV, controls=True)
+    table, _ = probe_run(weights, data, both(), controls=True)
     check_table(table, "probes", "probes")
-    plain, _ = probe_run(weights, data, CHEBYSHEV)
+    plain, _ = probe_run(weights, data, both())
     own = table.query("model == 'trained' and batch == 0 and not target.str.startswith('shuffled')")
     pd.testing.assert_frame_equal(_sorted(own), _sorted(plain))
 
     model, untrained = load_model(run("linear"), weights), transformer("linear", seed=11)
     drawn = {split: read_sequences(data, split) for split in ("evaluation", "probe_fit", "probe_score")}
-    targets = {split: make_targets(TASK, one, CHEBYSHEV) for split, one in drawn.items()}
+    targets = {split: make_targets(TASK, one, both()) for split, one in drawn.items()}
     batch = dict(shared_batches(TASK, 40))[3]
     cases = [
         ("model == 'untrained' and split == 'held_out'", "next_token", untrained,
          Sample(drawn["probe_fit"], targets["probe_fit"]), Sample(drawn["probe_score"], targets["probe_score"])),
-        ("model == 'trained' and split == 'in_sample'", "shuffled_preconditioned_input", model,
+        ("model == 'trained' and split == 'in_sample'", "shuffled_preconditioned_input_published", model,
          *[Sample(drawn["evaluation"], shuffled(targets["evaluation"]))] * 2),
-        ("batch == 3", "preconditioned_input", model, *[Sample(batch, make_targets(TASK, batch, CHEBYSHEV))] * 2),
+        ("batch == 3", "preconditioned_input_published", model, *[Sample(batch, make_targets(TASK, batch, both()))] * 2),
     ]  # fmt: skip
     for rows, target, probed, fitted, scored in cases:
         of_target = f"target == {target!r}"
@@ -263,9 +268,8 @@ def test_contracting_systems_are_preconditioned_with_their_own_regulariser():
         theory = resolve(files["experiments"], files["scales"], files["config"], scale).algorithm("contracting/proposition2")
         assert (theory.task.name, theory.inverse_lam) == ("contracting", 1.333)
     data = observations(5)
-    exact = make_targets(Task("contracting"), data, Preconditioned((1.0,), (0.0,), theory.inverse_lam))[
-        "preconditioned_input_exact"
-    ]
+    own = both(Preconditioned((1.0,), (0.0,), theory.inverse_lam))
+    exact = make_targets(Task("contracting"), data, own)["preconditioned_input_exact"]
     S = data[2, :6].mT
     expected = torch.linalg.solve(S @ S.mT + 1.333 * torch.eye(N).double(), data[2, 6])
     torch.testing.assert_close(exact.values[2, 6], expected, rtol=1e-9, atol=1e-9)
@@ -275,6 +279,46 @@ def test_parameters_of_another_algorithm_are_refused(tmp_path):
     gd = Theory("linear/gd1", TASK, "gd", steps=1, lr=0.1)
     with pytest.raises(InputError, match="linear/gd1: probes need the parameters of a chebyshev algorithm"):
         read_preconditioner(gd, tmp_path / "absent.parquet")
+
+
+def test_the_published_target_is_the_recursion_written_out():
+    """A = S S^T + I/lambda of all t-1 pairs, N its Frobenius norm, X_0 = T_0 = I, T_{k+1} = T_k (I - alpha_k A/N),
+    X_{k+1} = X_k + T_{k+1} + beta_k (X_k - X_{k-1}); the target is X_K s_t / N.
+    """
+    data, eye = observations(20), np.eye(N)
+    found = make_targets(TASK, data, both())["preconditioned_input_published"].values
+    for b, t in np.ndindex(20, T):
+        S = data[b, :t].mT.numpy()
+        A = S @ S.T + PUBLISHED.inverse_lam * eye
+        norm = np.sqrt((A**2).sum())
+        X = before = term = eye
+        for alpha, beta in zip(PUBLISHED.alphas, PUBLISHED.betas, strict=True):
+            term = term @ (eye - alpha * A / norm)
+            X, before = X + term + beta * (X - before), X
+        np.testing.assert_allclose(found[b, t].numpy(), X @ data[b, t].numpy() / norm, rtol=1e-9, atol=1e-11)
+
+
+def test_every_task_is_probed_with_the_published_form_as_it_was_published():
+    """1/lambda is 0.001 where scalars are learned; where they are used it is 1.333 on contracting systems, 10 on five
+    observations.
+    """
+    files = {name: read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales", "config")}
+    plan = resolve(files["experiments"], files["scales"], files["config"], "paper")
+    used = {"linear/lsa-d6": 0.001, "contracting/lsa-d6": 1.333, "fixed_teacher/lsa-d6": 0.001}
+    used |= {"partial/softmax-d7": 10.0, "nonlinear/softmax-d7": 0.001}
+    for name, inverse_lam in used.items():
+        theory = plan.algorithm(plan.preconditioner(name, "published"))
+        assert (theory.form, theory.n_steps, theory.used_inverse_lam) == ("published", 6, inverse_lam)
+        learned = plan.algorithm(theory.scalars) if theory.scalars else theory
+        assert (learned.inverse_lam, learned.lag, learned.form) == (0.001, 1, "published")
+        textbook = plan.algorithm(plan.preconditioner(name))
+        assert (textbook.input, textbook.k, textbook.form) == (theory.input, theory.k, "textbook")
+
+
+def test_an_algorithm_of_the_other_form_is_refused(tmp_path):
+    text = Theory("linear/p", TASK, "chebyshev", steps=1, lr=0.1, n_steps=2)
+    with pytest.raises(InputError, match="linear/p: is of the textbook form, where probes need the published one"):
+        read_preconditioners(text, tmp_path / "absent.parquet", text, tmp_path / "absent.parquet")
 
 
 def test_targets_use_all_pairs_even_if_the_curves_do_not(tmp_path):
@@ -319,6 +363,17 @@ def test_in_context_loss_of_a_gradient_step_is_that_of_its_matrix():
     assert found[0].item() == pytest.approx(0.5 * data[:, 1 : T - 1].square().sum(-1).mean().item(), rel=1e-6)
 
 
+def test_the_in_context_loss_at_a_position_is_that_of_sequences_that_end_there():
+    model, data = transformer("linear"), observations(6).float()
+    readouts = torch.randn(3, T, 4 * N, N, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    table = in_context_table(model, data, readouts, positions=3)
+    assert table["t"].unique().tolist() == [T - 3, T - 2, T - 1]
+    for t in (T - 3, T - 1):
+        expected = in_context_loss(model, data[:, : t + 2], readouts[:, t])
+        np.testing.assert_allclose(table[table["t"] == t]["loss"], expected.numpy(), rtol=1e-12)
+    assert set(in_context_table(model, data, readouts)["t"]) == {T - 1}
+
+
 def test_raw_tokens_are_refused_before_anything_is_computed(tmp_path):
     with pytest.raises(InputError, match="constructed tokens only"):
-        probe_run(trained(tmp_path, "raw"), tmp_path / "absent.parquet", CHEBYSHEV, in_context=True)
+        probe_run(trained(tmp_path, "raw"), tmp_path / "absent.parquet", both(), in_context=True)

@@ -42,6 +42,7 @@ RUNS = {
 }
 SHORTER = replace(RUNS["lsa"], name="linear/shorter", training=replace(KEPT, steps=2, snapshot_every=0))
 CHEBYSHEV = Theory("linear/p", TASK, "chebyshev", steps=2, lr=0.01, batch=8, n_steps=2, warmup=1)
+PUBLISHED = f"--published-theory {replace(CHEBYSHEV, form='published').to_json()} --published-parameters parameters.parquet"
 MINIATURE = Run.from_dict(RUN)
 TEXT = Text("text", ("folder",), context_length=8, path="text", validation=0.3)
 LANGUAGE = LanguageRun(
@@ -73,14 +74,19 @@ CALLS = {
         RUNS["lsa"],
         "--extracted lsa/seed-1/weights.safetensors --snapshots lsa/seed-1/snapshots.safetensors --out o.parquet",
     ),
+    "match": (
+        RUNS["lsa"],
+        "--first lsa/seed-1/snapshots.safetensors --snapshots lsa/seed-1/snapshots.safetensors"
+        " --matching o.parquet --losses l.parquet",
+    ),
     "probe": (
         RUNS["lsa"],
         "--weights lsa/seed-1/weights.safetensors --sequences linear.parquet --parameters parameters.parquet"
-        f" --theory {CHEBYSHEV.to_json()} --controls --probes o.parquet --in-context i.parquet",
+        f" --theory {CHEBYSHEV.to_json()} {PUBLISHED} --controls --probes o.parquet --in-context i.parquet",
     ),
     "control-probe": (
         RUNS["lsa"],
-        f"--sequences linear.parquet --parameters parameters.parquet --theory {CHEBYSHEV.to_json()} --out o.parquet",
+        f"--sequences linear.parquet --parameters parameters.parquet --theory {CHEBYSHEV.to_json()} {PUBLISHED} --out o.parquet",
     ),
     "token-probes": (
         RUNS["raw"],
@@ -122,7 +128,8 @@ CALLS = {
     ),
     "evaluate-theory": (
         CHEBYSHEV,
-        f"--spec {CHEBYSHEV.to_json()} --parameters parameters.parquet --sequences linear.parquet --name any --out o.parquet",
+        f"--spec {CHEBYSHEV.to_json()} --parameters parameters.parquet --sequences linear.parquet --seed 1 --name any"
+        " --out o.parquet",
     ),
     "tokenise": (TEXT, ["--spec", TEXT.to_json(), "--out", "o/tokens.json"]),
     "train-language": (

@@ -15,6 +15,7 @@ from mesaopt.store.digests import beside, digest_path, forget_digest, require_in
 from mesaopt.store.tables import read_table, write_table
 
 FRAME = pd.DataFrame({"predictor": ["GD-1"] * 5, "batch": 0, "t": range(1, 6), "mse": [0.5, 0.25, 0.125, 0.0625, 0.03125]})
+FRAME = FRAME.assign(sequences=9, error=0.01, median=0.1)[["predictor", "batch", "t", "sequences", "mse", "error", "median"]]
 CALMLY = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -11,6 +11,7 @@ from mesaopt.store.made import Made, chain_of, content, made_path, read_made, wr
 from mesaopt.store.tables import write_table
 
 FRAME = pd.DataFrame({"predictor": ["GD-1"] * 2, "batch": 0, "t": [1, 2], "mse": [0.5, 0.25]})
+FRAME = FRAME.assign(sequences=9, error=0.01, median=0.1)[["predictor", "batch", "t", "sequences", "mse", "error", "median"]]
 
 
 def made(result: Path, rule: str = "collect") -> Made:

@@ -57,6 +57,7 @@ def encodings(path: Path) -> set[str]:
 def test_new_tables_have_encodings_that_everybody_knows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"predictor": ["GD-1"] * 999, "batch": 0, "t": range(999), "mse": rng.normal(size=999)})
+    frame = frame.assign(sequences=9, error=0.01, median=0.1)
     write_table(frame, "loss", tmp_path / "loss.parquet")
     assert encodings(tmp_path / "loss.parquet") <= KNOWN
     assert (read_table(tmp_path / "loss.parquet", "loss")["mse"] == frame["mse"]).all()

@@ -13,7 +13,7 @@ from mesaopt.errors import InputError
 from mesaopt.store.made import Made, write_made
 from mesaopt.store.tables import atomic_path, sync_folder, write_table
 
-LOSS = pd.DataFrame({"predictor": ["any"], "batch": [0], "t": [1], "mse": [1.0]})
+LOSS = pd.DataFrame({"predictor": ["any"], "batch": [0], "t": [1], "mse": [1.0]}).assign(sequences=9, error=0.01, median=0.1)
 
 
 @pytest.fixture

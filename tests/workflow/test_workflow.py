@@ -170,14 +170,17 @@ def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_pa
     config = ("--config", f"scale={scale}", "pack=1")
     jobs = planned(folder, "figures/fig11.pdf", "figures/fig12.pdf", *config)
     analyses = {"evaluate": 3 * seeds, "evaluate_extract": seeds, "evaluate_extract_probe": seeds}
-    per_task = {"train": 5 * seeds, "learn": 2, "collect": 1} | analyses
+    per_task = {"train": 5 * seeds, "learn": 3, "collect": 1} | analyses
     assert {rule: jobs[rule] for rule in per_task} == {rule: 2 * count for rule, count in per_task.items()}
     for task in ("contracting", "fixed_teacher"):
         probes = f"results/{scale}/runs/{task}/lsa-d6/seed-11/probes.parquet"
         (command,) = re.findall(r"python -P -m mesaopt .*\bprobe --weights .*", snakemake(folder, "-np", probes, *config))
         assert f"--parameters results/{scale}/theory/{task}/proposition2/parameters.parquet" in command
+        assert f"--published-parameters results/{scale}/theory/{task}/proposition2-published/parameters.parquet" in command
         # an identity says only what differs from the default, 0.001
-        assert re.findall(r'"inverse_lam":([^,]+)', command) == (["1.333"] if task == "contracting" else [])
+        found = re.findall(r'"(inverse_lam|fixed_inverse_lam)":([^,]+)', command)
+        used = "1.333" if task == "contracting" else "0.001"
+        assert sorted(found) == [("fixed_inverse_lam", used), *([("inverse_lam", used)] if task == "contracting" else [])]
 
 
 SWEEP = "sweep={run: linear/lsa-d1, over: {lr: [1e-3, 2e-3], state_noise: [0.01, 0.1]}, panel: %s}"

@@ -9,6 +9,7 @@ rule judge:
         mapping=shipped("config/published.yaml"),
     output:
         agreement="results/{any_scale}/agreement.parquet",
+        teachers="results/{any_scale}/teachers.parquet",
     log:
         "results/{any_scale}/logs/agreement/judge.log",
     localrule: True
@@ -21,7 +22,8 @@ rule judge:
         code=stage_code("judge"),
     shell:
         "python -P -m mesaopt judge --tables {params.tables:q}"
-        " --scale {wildcards.any_scale} --without {params.without} {params.published} --out {output.agreement} 2>&1 | tee {log}"
+        " --scale {wildcards.any_scale} --without {params.without} {params.published} --out {output.agreement}"
+        " --teachers {output.teachers} 2>&1 | tee {log}"
 
 
 rule spread:
@@ -48,6 +50,7 @@ rule agreement_page:
         agreement=rules.judge.output.agreement,
         curves=comparison_of_curves,
         spread=rules.spread.output.spread,
+        teachers=rules.judge.output.teachers,
         claims=shipped("config/claims.yaml"),
     output:
         page="results/{any_scale}/agreement.md",
@@ -66,7 +69,8 @@ rule agreement_page:
         curves=lambda wildcards, input: f"--curves {quote(str(input.curves))}" if input.curves else "",
         code=stage_code("agreement-page") + stage_code("page-html"),
     shell:
-        "python -P -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} {params.curves}"
+        "python -P -m mesaopt agreement-page --agreement {input.agreement} --spread {input.spread} --teachers {input.teachers}"
+        " {params.curves}"
         " --scale {wildcards.any_scale} --out {output.page} then page-html --page {output.page} --out {output.html} > {log} 2>&1"
 
 
@@ -153,10 +157,11 @@ rule agreement:
 
 
 rule write_page:
-    """The page that ships with the project, and the ends of the captions, from the recorded tables."""
+    """The page that ships with the project, its pictures, and the ends of the captions, from the recorded tables."""
     input:
         page="results/recorded/agreement.md",
         agreement="results/recorded/agreement.parquet",
+        tables=lambda wildcards: [f"{tables_of('recorded')}/{name}.parquet" for name in pictured()],
     log:
         "results/recorded/logs/agreement/write_page.log",
     localrule: True
@@ -165,6 +170,8 @@ rule write_page:
     params:
         page=shipped("docs/agreement.md"),
         captions=shipped("workflow/report"),
+        pictures=draw_pictures,
     shell:
         "cp {input.page} {params.page:q} 2> {log} && "
+        "{params.pictures} >> {log} 2>&1 && "
         "python -P -m mesaopt captions --agreement {input.agreement} --captions {params.captions:q} >> {log} 2>&1"

@@ -5,19 +5,22 @@
 #: files that analyses read and that do not lie in the folder of the run, by name
 ELSEWHERE = dict(
     sequences=lambda wildcards: sequences_of(wildcards, wildcards.run),
-    parameters=preconditioner_parameters,
+    parameters=preconditioner_parameters("textbook"),
+    published_parameters=preconditioner_parameters("published"),
     extracted=extracted_run,
     pairs=lambda wildcards: place(files.SEQUENCES).format(
         scale=wildcards.scale,
         task=analysis_settings("few-shot", wildcards.scale, wildcards.run).pairs,
         seed=wildcards.seed,
     ),
+    first=first_training,
 )
 
 #: values of the options that are no files, by name; other options keep their default
 VALUES = dict(
     name=lambda wildcards: label_of(wildcards.scale, wildcards.run),
-    theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards)).to_json(),
+    theory=lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards, "textbook")).to_json(),
+    **{"published-theory": lambda wildcards: plan(wildcards.scale).algorithm(preconditioner(wildcards, "published")).to_json()},
     controls=lambda wildcards: True,
     task=lambda wildcards: pairs_of(wildcards).to_json(),
     checkpoints=lambda wildcards: f"results/{wildcards.scale}/checkpoints",

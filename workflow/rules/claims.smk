@@ -18,7 +18,35 @@ def claim_figures(wildcards):
 
 
 def claim_tables(wildcards):
-    return [f"{tables_of(wildcards.any_scale)}/{name}.parquet" for name in claim_figures(wildcards)]
+    """And those of other teachers, where claims on the first one are judged."""
+    found = claim_figures(wildcards)
+    here = recorded_figures() if wildcards.any_scale == "recorded" else FIGURES
+    wanted = FIRST_TEACHER in found and OTHER_TEACHERS in here and OTHER_TEACHERS not in config["agreement_without"]
+    more = [OTHER_TEACHERS] if wanted else []
+    return [f"{tables_of(wildcards.any_scale)}/{name}.parquet" for name in [*found, *more]]
+
+
+def pictured():
+    """The figures that the page shows, as far as their tables and records ship with the project."""
+    shown = [topic.figure for topic in claims().topics.values() if topic.figure in recorded_figures()]
+    return [name for name in shown if Path(f"{RECORDED}/records/{name}.json").exists()]
+
+
+def draw_pictures(wildcards):
+    """The command line that draws them, in one process."""
+    drawn = [
+        stage("draw").command(
+            {
+                "figure": name,
+                "table": f"{tables_of('recorded')}/{name}.parquet",
+                "provenance": f"{RECORDED}/records/{name}.json",
+                "style": json.dumps({"dpi": 100}),
+                "out": shipped(f"docs/figures/{plain(name)}.png"),
+            }
+        )
+        for name in pictured()
+    ]
+    return f"python -P -m mesaopt {' then '.join(drawn)}" if drawn else "true"
 
 
 @cache

@@ -8,6 +8,7 @@ from shlex import quote
 
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.published import read_entries
+from mesaopt.agreement.teachers import FIRST as FIRST_TEACHER, OTHERS as OTHER_TEACHERS
 from mesaopt.data.packages import PACKAGES
 from mesaopt.backends.native.build import BuildError, require_compiler
 from mesaopt.process.dates import date_now
@@ -220,6 +221,14 @@ def extracted_run(wildcards):
     return trained(files.WEIGHTS, wildcards.scale, first, wildcards.seed)
 
 
+def first_training(wildcards):
+    """The snapshots of the training whose heads are matched with those of `wildcards.run`."""
+    first = plan(wildcards.scale).matchings.get(wildcards.run)
+    if first is None:
+        stop(f"{wildcards.run} has no entry under `matchings` in config/experiments.yaml")
+    return trained(files.SNAPSHOTS, wildcards.scale, first, wildcards.seed)
+
+
 def analysis_settings(name, scale, run):
     try:
         return plan(scale).analysis(name, run)
@@ -241,15 +250,15 @@ def pairs_of(wildcards):
     return tasks[name]
 
 
-def preconditioner(wildcards):
+def preconditioner(wildcards, form):
     try:
-        return plan(wildcards.scale).preconditioner(wildcards.run)
+        return plan(wildcards.scale).preconditioner(wildcards.run, form)
     except InputError as error:
         stop(error)
 
 
-def preconditioner_parameters(wildcards):
-    return parameters_of(wildcards.scale, preconditioner(wildcards))
+def preconditioner_parameters(form):
+    return lambda wildcards: parameters_of(wildcards.scale, preconditioner(wildcards, form))
 
 
 def written_of(entries, runs):

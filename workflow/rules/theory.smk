@@ -55,4 +55,5 @@ rule evaluate_algorithm:
         code=lambda wildcards: stage_code("evaluate-theory", plan(wildcards.scale).algorithm(wildcards.algorithm)),
     shell:
         "python -P -m mesaopt evaluate-theory --spec {params.spec:q} --parameters {input.parameters} --sequences {input.sequences}"
+        " --seed {wildcards.seed}"
         " --name {params.name:q} --settings {params.settings:q} --device {resources.device} --out {output.loss} > {log} 2>&1"

@@ -18,10 +18,15 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Topic:
-    """A section of the page, with what is thought of it (`views`) by outcome."""
+    """A section of the page, with what is thought of it (`views`) by outcome; what was asked, what would change our mind, and the
+    figure that shows it, where they are said.
+    """
 
     title: str
     views: Mapping[str, str]
+    question: str = ""
+    doubt: str = ""
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Change:
-    """An edit of a claim after the first evaluation on recorded tables."""
+    """An edit of one or more claims after the first evaluation on recorded tables."""
 
-    claim: str
+    claims: tuple[str, ...]
     date: str
     what: str
     why: str

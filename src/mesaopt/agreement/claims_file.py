@@ -9,6 +9,7 @@ from mesaopt.agreement.intervals import VERDICTS, Bound
 from mesaopt.agreement.panels import check_series, find_panel
 from mesaopt.agreement.statistics import STATISTICS, Statistic
 from mesaopt.errors import InputError, unknown
+from mesaopt.figures.registry import FIGURES
 from mesaopt.spec.yaml_files import check, read_yaml, typed
 
 FILE, SCHEMA = Path("config/claims.yaml"), Path("workflow/schemas/claims.schema.yaml")
@@ -18,12 +19,24 @@ def read_claims(project: Path) -> Claims:
     """Raises `InputError` in one line for what the schema refuses, and for statistics, panels or series that are none."""
     content = typed(read_yaml(project / FILE))
     check(content, read_yaml(project / SCHEMA), FILE.name)
-    topics = {name: Topic(entry["title"], entry.get("views", {})) for name, entry in content["topics"].items()}
+    topics = {name: _topic(name, entry) for name, entry in content["topics"].items()}
     claims = tuple(_claim(name, entry, topics) for name, entry in content["claims"].items())
-    changes = tuple(Change(entry["claim"], str(entry["date"]), entry["what"], entry["why"]) for entry in content["changes"])
-    for change in changes:
-        _known(change.claim, "claim", [claim.name for claim in claims], "changes")
+    changes = tuple(map(_change, content["changes"]))
+    for name in (name for change in changes for name in change.claims):
+        _known(name, "claim", [claim.name for claim in claims], "changes")
     return Claims(topics, claims, changes)
+
+
+def _topic(name: str, entry: Mapping[str, Any]) -> Topic:
+    shown = entry.get("figure", "")
+    if shown:
+        _known(shown, "figure", list(FIGURES), name)
+    return Topic(entry["title"], entry.get("views", {}), entry.get("question", ""), entry.get("doubt", ""), shown)
+
+
+def _change(entry: Mapping[str, Any]) -> Change:
+    named = entry["claim"]
+    return Change(tuple(named) if isinstance(named, list) else (named,), str(entry["date"]), entry["what"], entry["why"])
 
 
 def _claim(name: str, entry: Mapping[str, Any], topics: Mapping[str, Topic]) -> Claim:

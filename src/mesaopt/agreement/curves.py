@@ -1,5 +1,6 @@
 """Our curves against the published ones: how many points agree, and where the two are farthest apart."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mesaopt.agreement.selections import NotMeasured, Tables, select
 from mesaopt.errors import InputError
 from mesaopt.store.tables import write_table
 
-#: a point agrees within this many standard deviations of ours, or this part of the published value, whichever is more
+#: a point agrees within this many standard deviations of ours over seeds, and of the published mean over its test sequences where
+#: it is known of how many, or this part of the published value, whichever is more
 DEVIATIONS, PART = 2, 0.1
 
 
@@ -44,7 +46,8 @@ def compare(published: Iterable[PublishedCurve], tables: Tables) -> Iterator[dic
     missing: dict[str, list[str]] = {}
     for curve in published:
         try:
-            yield _row(curve, ours_by_seed(curve, tables))
+            ours = ours_by_seed(curve, tables)
+            yield _row(curve, ours, sampling_error(curve, ours, tables))
         except NotMeasured as error:
             missing.setdefault(str(error), []).append(curve.series)
     for reason, series in missing.items():
@@ -63,11 +66,33 @@ def ours_by_seed(curve: PublishedCurve, tables: Tables) -> pd.DataFrame:
     return ours
 
 
-def _row(curve: PublishedCurve, ours: pd.DataFrame) -> dict[str, str | int | float]:
+def sampling_error(curve: PublishedCurve, ours: pd.DataFrame, tables: Tables) -> pd.Series:
+    """By x, the standard error of a published mean over its own test sequences, from how much single sequences differ for our
+    models (the root mean square over seeds), as a part of the value; NaN where it is not known. Of heavy tails it is a rough
+    number.
+    """
+    unknown = pd.Series(np.nan, index=ours.index)
+    if not curve.sequences:
+        return unknown
+    try:
+        errors, counts = (_beside(curve, what, tables) for what in ("error", "sequences"))
+    except NotMeasured:
+        return unknown
+    deviation = ((errors**2 * counts).mean(axis=1) ** 0.5).reindex(ours.index)
+    return deviation / ours.mean(axis=1) / curve.sequences**0.5
+
+
+def _beside(curve: PublishedCurve, what: str, tables: Tables) -> pd.DataFrame:
+    """What the tables hold beside our curve's panel, as `ours_by_seed`."""
+    return ours_by_seed(dataclasses.replace(curve, panel=f"{curve.panel}_{what}"), tables)
+
+
+def _row(curve: PublishedCurve, ours: pd.DataFrame, error: pd.Series) -> dict[str, str | int | float]:
     mean, deviation = ours.mean(axis=1), ours.std(axis=1)
     flat = curve.values.index.isna().any()
     theirs = pd.Series(curve.values.iloc[0], index=mean.index) if flat else curve.values.reindex(mean.index)
-    allowed = np.maximum(DEVIATIONS * deviation.fillna(0), PART * theirs.abs())
+    spread = np.hypot(deviation.fillna(0), (error * theirs.abs()).fillna(0))
+    allowed = np.maximum(DEVIATIONS * spread, PART * theirs.abs())
     gap = mean / theirs - 1
     farthest = int(gap.abs().argmax())
     return {
@@ -81,4 +106,5 @@ def _row(curve: PublishedCurve, ours: pd.DataFrame) -> dict[str, str | int | flo
         "largest_gap": float(gap.iloc[farthest]),
         "at": float(mean.index[farthest]),
         "deviation": float(deviation.iloc[farthest] / mean.iloc[farthest]),
+        "published_error": float(error.iloc[farthest]),
     }

@@ -1,7 +1,7 @@
 """The page on agreement as HTML, for the report: one file without scripts and without anything from a network.
 
 The page uses a part of Markdown: headings, paragraphs, lists and tables, parted by empty lines; in them `code`, **bold** and
-*italic*. Nothing else is rendered here.
+*italic*. Nothing else is rendered here: in the report figures stand beside the page, so of a picture its words are left.
 """
 
 import re
@@ -49,6 +49,8 @@ def _block(block: str) -> str:
     if match := re.fullmatch(r"(#{1,6}) (.+)", block):
         level = len(match[1])
         return f'<h{level} id="{anchor(match[2])}">{_inline(match[2])}</h{level}>'
+    if match := re.fullmatch(r"!\[(.+)\]\(.+\)", block):
+        return f"<p>{_inline(match[1])}</p>"
     if all(line.startswith("- ") for line in lines):
         return "\n".join(["<ul>", *(f"<li>{_inline(line[2:])}</li>" for line in lines), "</ul>"])
     if all(line.startswith("|") for line in lines) and len(lines) > 1:

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 
 ERROR = 0.05
+#: how many seeds are counted up to
+MOST_SEEDS = 1000
 HOLDS, FAILS, UNDECIDED, TOO_FEW, NOT_RUN = "holds", "fails", "undecided", "undecided: too few seeds", "not run"
 #: in the order in which tables and drawings explain them
 VERDICTS = (HOLDS, FAILS, UNDECIDED, TOO_FEW, NOT_RUN)
@@ -34,7 +36,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Mean over seeds and its 95 % interval (NaN with less than two seeds), and the p-value of the decision (NaN likewise)."""
+    """Mean over seeds and its 95 % interval (NaN with less than two seeds), and the p-value of the decision (NaN likewise).
+
+    `distance` is that of the mean from the edge of the bound that must be excluded, `deviation` the spread over seeds (both of
+    the logarithm, where the interval is).
+    """
 
     seeds: int
     estimate: float
@@ -42,6 +48,13 @@ class Judgement:
     high: float = math.nan
     p: float = math.nan
     inside: bool = False
+    distance: float = math.nan
+    deviation: float = math.nan
+
+    @property
+    def needed(self) -> float:
+        """How many seeds would decide what is undecided, with this mean and spread; NaN for what is decided."""
+        return float(seeds_needed(self.distance, self.deviation)) if self.p >= ERROR else math.nan
 
     def verdict(self, p: float) -> str:
         """With its own p-value or a corrected one."""
@@ -66,7 +79,23 @@ def judge_values(values: Sequence[float], bound: Bound, scale: Literal["linear",
     edges = [_log(edge) if log else edge for edge in (bound.low, bound.high)]
     found = [_p_value(centre - edge, error, count - 1) for edge in edges if math.isfinite(edge)]
     # inside, every edge must be excluded; outside, the violated one, which is the nearest
-    return Judgement(count, back(centre), back(centre - half), back(centre + half), max(found, default=0.0), inside)
+    p = max(found, default=0.0)
+    distance = min((abs(centre - edge) for edge in edges if math.isfinite(edge)), default=math.inf)
+    spread = error * math.sqrt(count)
+    return Judgement(count, back(centre), back(centre - half), back(centre + half), p, inside, distance, spread)
+
+
+def seeds_needed(distance: float, deviation: float) -> int:
+    """The least number of seeds, up to `MOST_SEEDS`, whose interval does not reach as far as `distance` from the mean."""
+
+    def decide(seeds: int) -> bool:
+        return student_quantile(seeds - 1) * deviation / math.sqrt(seeds) < distance
+
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decide(middle) else (middle, high)
+    return high
 
 
 def _log(edge: float) -> float:

@@ -14,17 +14,24 @@ from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judg
 from mesaopt.agreement.published_claims import published_value, published_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
 from mesaopt.agreement.splits import other_split, scored
+from mesaopt.agreement.teachers import by_teacher
 from mesaopt.errors import InputError
 from mesaopt.store.tables import write_table
 
 
 def judge_stage(
-    project: Path, tables: Path, scale: str, without: Sequence[str], out: Path, published: Path | None = None
+    project: Path,
+    tables: Path,
+    scale: str,
+    without: Sequence[str],
+    out: Path,
+    published: Path | None = None,
+    teachers: Path | None = None,
 ) -> None:
     """Judge the claims of `project`/config/claims.yaml on the figure tables in `tables` and write table `agreement` at `out`.
 
     Where there is a folder of `published` tables, the claims are computed on these as well; a line is printed for every value in
-    claims.yaml that they contradict.
+    claims.yaml that they contradict. If there is a path for it, table `teachers` is written, too.
 
     Claims are judged at the scales that they are meant for, and not on the figures in `without`. A table, panel or series that
     is not there gives the verdict "not run". Prints a line that counts the verdicts. Raises `InputError` in one line for a wrong
@@ -37,6 +44,8 @@ def judge_stage(
     theirs = {} if published is None else published_values(project, published, claims)
     judged = judge(claims, Tables(tables), scale, without, theirs)
     write_table(judged, "agreement", out)
+    if teachers is not None:
+        write_table(by_teacher(claims, Tables(tables), scale), "teachers", teachers)
     print(f"scale {scale}: {count_line(judged)}")
 
 
@@ -84,6 +93,7 @@ def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str
         "bound_high": _finite(claim.bound.high),
         "p": measured.p,
         "p_family": p_family,
+        "needed": measured.needed,
         "verdict": measured.verdict(measured.p) if judgement else NOT_RUN,
         "verdict_family": measured.verdict(p_family) if judgement else NOT_RUN,
         "reason": reason,

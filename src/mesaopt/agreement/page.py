@@ -2,18 +2,20 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mesaopt.agreement import bands, splits
+from mesaopt.agreement import bands, compared, deciding, splits
+from mesaopt.agreement import teachers as of_teachers
 from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN
 from mesaopt.agreement.judge import count_line
 from mesaopt.agreement.words import edges, interval, measured, number
+from mesaopt.figures.registry import plain
 from mesaopt.store.tables import atomic_path, read_table
 
 METHOD = """\
@@ -27,27 +29,46 @@ of the scale, and scored on every seed's sequences. Bounds, statistics and sourc
 Row = Any
 
 
-def page_stage(project: Path, agreement: Path, curves: Path | None, spread: Path, scale: str, out: Path) -> None:
-    """Write the page on the tables `agreement`, `spread` and, where there is one, `curves`. Raises `InputError` in one line."""
-    compared = None if curves is None else read_table(curves, "curves")
-    text = page(read_claims(project), read_table(agreement, "agreement"), compared, read_table(spread, "spread"), scale)
+def page_stage(
+    project: Path, agreement: Path, curves: Path | None, spread: Path, scale: str, out: Path, teachers: Path | None = None
+) -> None:
+    """Write the page on the tables `agreement`, `spread` and, where there are such, `curves` and `teachers`.
+
+    Raises `InputError` in one line.
+    """
+    published = None if curves is None else read_table(curves, "curves")
+    others = None if teachers is None else read_table(teachers, "teachers")
+    judged, spreads = read_table(agreement, "agreement"), read_table(spread, "spread")
+    text = page(read_claims(project), judged, published, spreads, scale, others)
     with atomic_path(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, spread: pd.DataFrame | None, scale: str) -> str:
-    """Markdown: summary, a section per topic, published curves, bands, edits of bounds."""
+def page(
+    claims: Claims,
+    judged: pd.DataFrame,
+    curves: pd.DataFrame | None,
+    spread: pd.DataFrame | None,
+    scale: str,
+    others: pd.DataFrame | None = None,
+) -> str:
+    """Markdown: what was asked, found and doubted; what fails, what is undecided; a section per topic; both ways of scoring
+    probes; published curves, bands, edits of bounds.
+    """
     rows: dict[str, Row] = {str(row.claim): row for row in judged.itertuples()}
     parts = [
         "# Agreement with the paper",
         f"Made by `snakemake agreement` from the tables of the scale `{scale}`; do not edit.",
-        "## In short",
+        "## In five minutes",
         f"{count_line(judged)}.",
         _summary(claims, list(rows.values())),
         METHOD,
-        *(part for topic in claims.topics for part in _topic(claims, topic, rows)),
+        *deciding.failing(claims, rows),
+        *deciding.undecided(claims, rows),
+        *(part for topic in claims.topics for part in _topic(claims, topic, rows, scale)),
         *splits.section(list(rows.values())),
-        *_curves(curves),
+        *of_teachers.section(claims, [] if others is None else list(others.itertuples())),
+        *compared.section(curves),
         *bands.section(spread),
         *_not_run(rows),
         *_changes(claims),
@@ -56,22 +77,31 @@ def page(claims: Claims, judged: pd.DataFrame, curves: pd.DataFrame | None, spre
 
 
 def _summary(claims: Claims, rows: list[Row]) -> str:
-    lines = [_line_of_topic(topic, [row for row in rows if row.topic == name]) for name, topic in claims.topics.items()]
-    return "\n".join(lines)
+    """A table for who has five minutes, a line per topic."""
+    head = "| asked | found | what would change our mind |\n|---|---|---|"
+    lines = [
+        f"| {' | '.join((_asked(topic), _found(topic, [row for row in rows if row.topic == name]), topic.doubt))} |"
+        for name, topic in claims.topics.items()
+    ]
+    return "\n".join([head, *lines])
 
 
-def _line_of_topic(topic: Topic, rows: list[Row]) -> str:
+def _asked(topic: Topic) -> str:
+    return f"**{topic.title}** {topic.question}".rstrip()
+
+
+def _found(topic: Topic, rows: list[Row]) -> str:
     """What the verdicts of one topic amount to, and what is thought of that."""
     counts = Counter(row.verdict for row in rows)
     rest, judged = counts[NOT_RUN], len(rows) - counts[NOT_RUN]
     if not judged:
-        return f"- **{topic.title}**: not run."
+        return "not run"
     found = outcome(counts)
     words = [_all(judged)] if found == "reproduced" else _how_many(counts, judged)
     words += [f"{rest} of {len(rows)} claims not run"] if rest else []
     so_far = ", as far as it was judged" if rest else ""
     view = f" {topic.views[found]}" if found in topic.views else ""
-    return f"- **{topic.title}**: {OUTCOMES[found]}{so_far} ({', '.join(words)}).{view}"
+    return f"{OUTCOMES[found]}{so_far} ({', '.join(words)}).{view}"
 
 
 def outcome(counts: Mapping[str, int]) -> str:
@@ -93,7 +123,7 @@ def _all(judged: int) -> str:
     return "the one claim judged holds" if judged == 1 else f"all {judged} claims judged hold"
 
 
-def _topic(claims: Claims, topic: str, rows: Mapping[str, Row]) -> list[str]:
+def _topic(claims: Claims, topic: str, rows: Mapping[str, Row], scale: str) -> list[str]:
     mine = [claim for claim in claims.claims if claim.topic == topic and rows[claim.name].verdict != NOT_RUN]
     if not mine:
         return []
@@ -101,7 +131,17 @@ def _topic(claims: Claims, topic: str, rows: Mapping[str, Row]) -> list[str]:
         "| claim | where | ours (95 %) | bound | paper | seeds | verdict | with all claims |\n|---|---|---|---|---|---|---|---|"
     )
     table = "\n".join([header, *(_line(claim, rows[claim.name]) for claim in mine)])
-    return [f"## {claims.topics[topic].title}", table, *_views(mine, rows)]
+    drawn = {name for claim in mine for name in claim.figures}
+    return [f"## {claims.topics[topic].title}", *_picture(claims, topic, drawn, scale), table, *_views(mine, rows)]
+
+
+def _picture(claims: Claims, topic: str, drawn: Container[str], scale: str) -> list[str]:
+    """The topic's figure, where `snakemake write_page` puts it; none of whose claims were not run."""
+    name = claims.topics[topic].figure
+    asked = {one for claim in claims.claims if claim.topic == topic for one in claim.figures}
+    if scale != "recorded" or not name or (name in asked and name not in drawn):
+        return []
+    return [f"![{name}, drawn from the recorded tables](figures/{plain(name)}.png)"]
 
 
 def _line(claim: Claim, row: Row) -> str:
@@ -132,23 +172,6 @@ def _beyond(row: Row) -> str:
     return f"Ours is {measured(row.estimate)} where {number(edge)} is the bound{published}."
 
 
-def _curves(curves: pd.DataFrame | None) -> list[str]:
-    if curves is None:
-        return []
-    head = "| figure | panel | curve | seeds | points | within | largest gap | at |\n|---|---|---|---|---|---|---|---|"
-    lines = [
-        f"| {row.figure} | {row.panel} | {row.series} | {row.seeds} | {row.points} | {row.within:.0%} | {row.largest_gap:+.1%}"
-        f" | {row.at:g} |"
-        for row in curves.itertuples()
-    ]
-    text = (
-        "Of each published curve: the share of points within two standard deviations of ours (over training seeds) or 10 %,"
-        " whichever is more, and the largest gap (ours against the published value) and where it is. The published numbers"
-        " themselves are not part of this repository."
-    )
-    return ["## Published curves", text, "\n".join([head, *lines])]
-
-
 def _not_run(rows: Mapping[str, Row]) -> list[str]:
     missing = [row for row in rows.values() if row.verdict == NOT_RUN]
     if not missing:
@@ -161,7 +184,10 @@ def _not_run(rows: Mapping[str, Row]) -> list[str]:
 def _changes(claims: Claims) -> list[str]:
     if not claims.changes:
         return ["## Changes of bounds", "None since the first evaluation."]
-    lines = [f"- {change.date}, `{change.claim}`: {change.what}. {change.why}" for change in claims.changes]
+    lines = [
+        f"- {change.date}, {', '.join(f'`{name}`' for name in change.claims)}: {change.what}. {change.why}"
+        for change in claims.changes
+    ]
     return ["## Changes of bounds", "\n".join(lines)]
 
 

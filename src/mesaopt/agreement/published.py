@@ -24,7 +24,8 @@ class Entry:
 
     `series` may hold the name of a column in braces, such as `layer {layer}`: a curve for each of its values. `x` names the
     column of positions ("": there is none, the value is a horizontal line), `y` that of values; `shift` is added to the
-    published x; `reach` are the smallest and the largest x that are compared.
+    published x; `reach` are the smallest and the largest x that are compared; `sequences` is how many test sequences stand behind
+    the published mean (0: not known).
     """
 
     figure: str
@@ -36,11 +37,12 @@ class Entry:
     y: str
     shift: float
     reach: tuple[float, float] | None
+    sequences: int = 0
 
 
 @dataclass(frozen=True)
 class PublishedCurve:
-    """y by x (ascending); a horizontal line has NaN as its only x. `source`: file and rows."""
+    """y by x (ascending); a horizontal line has NaN as its only x. `source`: file and rows; `sequences` as in `Entry`."""
 
     figure: str
     panel: str
@@ -48,6 +50,7 @@ class PublishedCurve:
     source: str
     values: pd.Series
     reach: tuple[float, float] | None
+    sequences: int = 0
 
 
 def read_entries(project: Path) -> list[Entry]:
@@ -75,6 +78,7 @@ def _entry(place: int, entry: Mapping[str, Any]) -> Entry:
         entry["y"],
         float(entry.get("shift", 0)),
         reach,
+        int(entry.get("sequences", 0)),
     )
 
 
@@ -101,7 +105,8 @@ def _curves(entry: Entry, path: Path) -> Iterator[PublishedCurve]:
         named = dict(zip(split, keys, strict=True))
         source = ", ".join(filter(None, [path.name, _words({**entry.where, **named})]))
         values = _by_x(entry, rows, path)
-        yield PublishedCurve(entry.figure, entry.panel, entry.series.format(**named), source, values, entry.reach)
+        series = entry.series.format(**named)
+        yield PublishedCurve(entry.figure, entry.panel, series, source, values, entry.reach, entry.sequences)
 
 
 def _by_x(entry: Entry, rows: pd.DataFrame, path: Path) -> pd.Series:

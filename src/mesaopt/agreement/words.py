@@ -18,6 +18,11 @@ def measured(value: float, digits: int = 3) -> str:
     return "" if math.isnan(value) else f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
 
 
+def part(value: float) -> str:
+    """A part in percent; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.1%}"
+
+
 def interval(estimate: float, low: float, high: float) -> str:
     """A measured value with its interval, where it has one."""
     return measured(estimate) if math.isnan(low) else f"{measured(estimate)} ({measured(low)} to {measured(high)})"

@@ -8,22 +8,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mesaopt.analyses.linear_probes import fit, score
-from mesaopt.analyses.probe_targets import Sample, Target
+from mesaopt.analyses.probe_targets import PUBLISHED, TEXTBOOK, Sample, Target
 
 
 def control_table(fitted: Sample, scored: Sample) -> pd.DataFrame:
-    """Columns t, mse and r2: least squares from the target `preconditioned_input` to s_{t+1}, on its kept sequences, in the units
-    of the probes; scored on the same sequences, or on others.
+    """Columns source, t, mse and r2: least squares from each approximation of the preconditioned input (`source`)
+    to s_{t+1}, on its kept sequences, in the units of the probes; scored on the same sequences, or on others.
     """
-    probes = fit([_stream(fitted)], _next(fitted))
-    return score([_stream(scored)], _next(scored), probes)[["t", "mse", "r2"]]
+    return pd.concat([_of(name, fitted, scored).assign(source=name) for name in (PUBLISHED, TEXTBOOK)], ignore_index=True)
 
 
-def _stream(sample: Sample) -> tuple[slice, Float[Tensor, "1 time batch width"]]:
+def _of(source: str, fitted: Sample, scored: Sample) -> pd.DataFrame:
+    probes = fit([_stream(source, fitted)], _next(source, fitted))
+    return score([_stream(source, scored)], _next(source, scored), probes)[["t", "mse", "r2"]]
+
+
+def _stream(source: str, sample: Sample) -> tuple[slice, Float[Tensor, "1 time batch width"]]:
     """In the place of a layer's activations."""
-    return slice(None), sample.targets["preconditioned_input"].values.transpose(0, 1)[None]
+    return slice(None), sample.targets[source].values.transpose(0, 1)[None]
 
 
-def _next(sample: Sample) -> Sample:
-    values, kept = sample.targets["next_token"].values, sample.targets["preconditioned_input"].kept
+def _next(source: str, sample: Sample) -> Sample:
+    values, kept = sample.targets["next_token"].values, sample.targets[source].kept
     return Sample(sample.observations, {"next_token": Target(values, kept)})

@@ -4,7 +4,7 @@ The paper's hypothesis: layer by layer, the model minimises the mesa-objective, 
 (s_{t'}, s_{t'+1}) of its own context. Phi is never written down, but what it does to any x can be asked: put x as a token at
 the last position T behind the tokens of s_1 ... s_{T-1}, and read the prediction out of the residual stream with the probe for
 the next token. Those tokens hold the pairs t' = 1..T-2, so the objective is
-L_{T-1}(Phi) = sum_{t'<T-1} 1/2 ||s_{t'+1} - Phi s_{t'}||^2.
+L_{T-1}(Phi) = sum_{t'<T-1} 1/2 ||s_{t'+1} - Phi s_{t'}||^2. Any late position serves as T: the sequence is cut there.
 """
 
 import pandas as pd
@@ -54,8 +54,20 @@ def in_context_loss(
 
 
 def in_context_table(
-    model: Transformer, observations: Float[Tensor, "batch time_plus_1 n_obs"], readouts: Float[Tensor, "layer d_model n_obs"]
+    model: Transformer,
+    observations: Float[Tensor, "batch time_plus_1 n_obs"],
+    readouts: Float[Tensor, "layer time d_model n_obs"],
+    positions: int = 1,
 ) -> pd.DataFrame:
-    """Table `in_context` (t = T-1); `readouts` are next-token probes at the last position T."""
-    losses = in_context_loss(model, observations, readouts)
-    return pd.DataFrame({"layer": range(len(losses)), "loss": losses.numpy()}).assign(t=observations.shape[1] - 2)
+    """Table `in_context` at the last `positions` positions T, as far as a pair stands before them (t = T-1); `readouts` are
+    next-token probes at every position.
+    """
+    last = observations.shape[1] - 1
+    late = range(max(last - positions + 1, 3), last + 1)
+    return pd.concat([_at(model, observations, readouts, position) for position in late], ignore_index=True)
+
+
+def _at(model: Transformer, observations: Tensor, readouts: Tensor, position: int) -> pd.DataFrame:
+    """The sequences end one element after the position, as if they had never been longer."""
+    losses = in_context_loss(model, observations[:, : position + 1], readouts[:, position - 1])
+    return pd.DataFrame({"layer": range(len(losses)), "loss": losses.numpy()}).assign(t=position - 1)

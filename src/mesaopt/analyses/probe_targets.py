@@ -2,11 +2,13 @@
 
 * `next_token`: s_{t+1}
 * `current_token`: s_t
-* `preconditioned_input`: the K-step Chebyshev approximation, with learned parameters, of the next one
+* `preconditioned_input_published`: the K-step approximation of the last one by the published recursion, which figures draw
+* `preconditioned_input`: the same by the recursion of the text (both in `algorithms.preconditioning`)
 * `preconditioned_input_exact`: (S_{t-1} S_{t-1}^T + I/lambda)^-1 s_t, where S_{t-1} holds s_1 ... s_{t-1} as columns
 
-In the last two what the preconditioner reads stands for s_t: the latest observations z_t, or features f_t (paper, sections on
-partially observed and on nonlinear systems). So they may be wider than s_t.
+In the last three what the preconditioner reads stands for s_t: the latest observations z_t, or features f_t (paper, sections on
+partially observed and on nonlinear systems). So they may be wider than s_t. The parameters of both recursions are learned on the
+task's own loss, and all t-1 pairs are used, whatever the curves do.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,8 +23,10 @@ from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.data.sequences import generator_of, inputs_targets
 from mesaopt.spec.run import Task
 
+#: the two approximations, named by the recursion behind them; the exact one has the 1/lambda of the first
+TEXTBOOK, PUBLISHED = "preconditioned_input", "preconditioned_input_published"
 #: the targets that controls are made for: those of the paper's figures
-CONTROLLED = ("next_token", "preconditioned_input")
+CONTROLLED = ("next_token", PUBLISHED)
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,31 @@ class Target:
 
 
 def make_targets(
-    task: Task, observations: Float[Tensor, "batch time_plus_1 n_obs"], preconditioner: Preconditioned, chunk: int = 64
+    task: Task,
+    observations: Float[Tensor, "batch time_plus_1 n_obs"],
+    preconditioners: Mapping[str, Preconditioned],
+    chunk: int = 64,
 ) -> dict[str, Target]:
-    """All targets by name, in float64; `preconditioner` supplies what is read, the parameters and 1/lambda."""
+    """All targets by name, in float64; `preconditioners` supply, by target, what is read, the parameters and 1/lambda."""
     inputs, following = inputs_targets(observations.double())
     everything = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
     bound = generator_of(task).bound  # sequences that reach it are no longer linear
     linear = everything if bound is None else (following < bound).all(-1)
-    read = preconditioner.reading.inputs(inputs).split(chunk)
-    approximate = [preconditioner.preconditioned_inputs(part) for part in read]
-    exact = [exact_preconditioned_inputs(part, preconditioner.inverse_lam) for part in read]
+    text = preconditioners[TEXTBOOK]
+    exact = [exact_preconditioned_inputs(part, text.inverse_lam) for part in text.reading.inputs(inputs).split(chunk)]
     return {
         "next_token": Target(following, linear),
         "current_token": Target(inputs, everything),
-        "preconditioned_input": _without_outliers(torch.cat(approximate)),
+        **{name: _without_outliers(_approximate(one, inputs, chunk)) for name, one in preconditioners.items()},
         "preconditioned_input_exact": _without_outliers(torch.cat(exact)),
     }
+
+
+def _approximate(
+    preconditioner: Preconditioned, inputs: Float[Tensor, "batch time n_obs"], chunk: int
+) -> Float[Tensor, "batch time width"]:
+    parts = preconditioner.reading.inputs(inputs).split(chunk)
+    return torch.cat([preconditioner.preconditioned_inputs(part) for part in parts])
 
 
 def _without_outliers(values: Float[Tensor, "batch time width"]) -> Target:

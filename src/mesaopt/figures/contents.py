@@ -78,9 +78,9 @@ def positions_depth(letter: str, task: str = "linear") -> Panel:
     return positions(letter, "mse_depth", "Prediction, by depth", runs, [f"{task}/proposition2"], last=f"{task}/mesa-d1")
 
 
-def positions_published_form() -> Panel:
+def positions_published_form(task: str = "linear") -> Panel:
     """Next-token MSE over t of Proposition 2 as its published curve was made; in the table alone."""
-    panel = positions("", "mse_depth_published_form", "Proposition 2, published form", (), ["linear/proposition2-published"])
+    panel = positions("", "mse_depth_published_form", "Proposition 2, published form", (), [f"{task}/proposition2-published"])
     return dataclasses.replace(panel, kind="table")
 
 
@@ -113,10 +113,19 @@ def target_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, ...]:
     return _probe(letter, run, "next_token", "target_probe", "Target probe", LOSS)
 
 
-def preconditioning_probe(letter: str, run: str = "linear/lsa-d6") -> tuple[Panel, ...]:
-    """The same of the preconditioned input."""
+#: of the recursions that make the preconditioned input: the probe's target, and what it adds to a panel's name and title
+FORMS = {
+    "published": ("preconditioned_input_published", "", ""),
+    "textbook": ("preconditioned_input", "_textbook", ", textbook form"),
+}
+
+
+def preconditioning_probe(letter: str, run: str = "linear/lsa-d6", form: str = "published") -> tuple[Panel, ...]:
+    """The same of the preconditioned input, made by the recursion of that form; all forms have one place."""
+    name, (target, suffix, words) = "preconditioning_probe", FORMS[form]
     unit = r"$\frac{1}{2}\Vert\hat x-x\Vert^2$"
-    return _probe(letter, run, "preconditioned_input", "preconditioning_probe", "Preconditioning probe", unit)
+    panels = _probe(letter, run, target, f"{name}{suffix}", f"Preconditioning probe{words}", unit)
+    return tuple(dataclasses.replace(panel, slot=name, form=form) for panel in panels)
 
 
 def in_context_descent(letter: str, run: str = "linear/lsa-d6") -> Panel:
@@ -124,6 +133,11 @@ def in_context_descent(letter: str, run: str = "linear/lsa-d6") -> Panel:
     source = Source(run, "in_context", x="layer", y="loss", select=(("t", "last"),))
     axes = Axes("after layer", r"in-context loss $L_t(\Phi)/(t-1)$")
     return Panel("in_context", "descent", "Measured", (source,), axes, letter=letter)
+
+
+def in_context_late(run: str = "linear/lsa-d6") -> Panel:
+    """The same at several late positions, a curve over them for every layer; in the table alone."""
+    return Panel("in_context_late", "table", "Measured, late positions", (Source(run, "in_context", "layer {layer}", y="loss"),))
 
 
 def weights(run: str, slots: Slots, head: int, product: str, layer: int | None = None) -> Panel:

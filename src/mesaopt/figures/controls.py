@@ -38,6 +38,20 @@ def on_test_batches(panel: Panel, seeds: Seeds = "all") -> Panel:
     return Panel(f"{panel.name}_test_batches", "table", panel.title, tuple(sources), seeds=seeds)
 
 
+#: what the tables hold of a loss by position beside its mean over sequences, and what it adds to a panel's name
+SAMPLING = ("median", "error", "sequences")
+
+
+def sampling(panel: Panel) -> tuple[Panel, ...]:
+    """Of the losses of `panel`: median over sequences, standard error of the mean, and over how many sequences they are."""
+    return tuple(
+        Panel(
+            f"{panel.name}_{name}", "table", panel.title, tuple(dataclasses.replace(source, y=name) for source in panel.sources)
+        )
+        for name in SAMPLING
+    )
+
+
 def training_on_test_batches(panel: Panel, depth: int) -> Panel:
     """The same for the training that `panel` follows, without the mesa-layer; the batches are the training's own, ten at the
     paper's settings, and the curves of `panel` are their means.

@@ -78,7 +78,7 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
         height_ratios=list(wanted.height_ratios) or None,
     )
     shared = shared_ranges(wanted, rows) if wanted.one_scale else {}
-    for panel in wanted.drawn(options.probe_split):
+    for panel in wanted.drawn(options.probe_split, options.probe_form):
         panel = dataclasses.replace(panel, largest=shared.get(panel.name))
         _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
     if options.small_print:
@@ -132,9 +132,9 @@ def _letter(canvas: Canvas, letter: str, size: float | int) -> None:
 
 
 def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> str:
-    """One line: scale, seeds, what band and weights show, environments if there were several, commit."""
+    """One line: scale, seeds, what band, weights and probes show, environments if there were several, commit."""
     seeds = record.get("seeds", [])
-    drawn = wanted.drawn(options.probe_split)
+    drawn = wanted.drawn(options.probe_split, options.probe_form)
     parts = [f"scale {record.get('scale', 'unknown')}"]
     if any(panel.seeds == "all" and panel.sources for panel in drawn):
         parts.append(f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}")
@@ -145,6 +145,8 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
     if any(panel.split for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
     parts += [f"left out at {absent}"] if (absent := _left_out(drawn, record)) else []
+    if any(panel.form for panel in drawn):
+        parts.append("preconditioned input " + {"published": "as published", "textbook": "as in the text"}[options.probe_form])
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
     return "  ·  ".join([*parts, _commit(record)])
 

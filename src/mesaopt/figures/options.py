@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from mesaopt.errors import InputError, unknown
 
 SPLITS = ("in_sample", "held_out")
+FORMS = ("published", "textbook")
+#: what the options that are words may be
+WORDS = {"probe_split": SPLITS, "probe_form": FORMS}
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,8 @@ class Style:
     """How figures look; nothing here changes a number.
 
     Lengths: `width` in inches, `font_size` and `line_width` in points; `dpi` matters for PNG alone. `band` draws one standard
-    deviation over seeds; `probe_split` chooses probes scored on the sequences they were fitted on (as published) or on others.
+    deviation over seeds; `probe_split` chooses probes scored on the sequences they were fitted on (as published) or on others,
+    `probe_form` by which recursion the preconditioned input that they look for is made.
     """
 
     width: float | int = 7.0
@@ -25,6 +29,7 @@ class Style:
     grid: bool = True
     small_print: bool = True
     probe_split: str = "in_sample"
+    probe_form: str = "published"
 
     @classmethod
     def from_dict(cls, values: object) -> "Style":
@@ -47,7 +52,7 @@ def _check(key: str, default: object, value: object) -> None:
     if isinstance(default, bool):
         good, wanted = isinstance(value, bool), "true or false"
     elif isinstance(default, str):
-        good, wanted = value in SPLITS, f"one of {', '.join(SPLITS)}"
+        good, wanted = value in WORDS[key], f"one of {', '.join(WORDS[key])}"
     else:
         lowest, highest = LIMITS[key]
         kind, noun = (int, "a whole number") if isinstance(default, int) else (int | float, "a number")

@@ -132,7 +132,9 @@ class Slots:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. `slot` is its place in the layout (default: its name); `split` ties it to the style option `probe_split`."""
+    """One panel. `slot` is its place in the layout (default: its name); `split` and `form` tie it to the style options
+    `probe_split` and `probe_form`.
+    """
 
     name: str
     kind: Kind
@@ -144,6 +146,7 @@ class Panel:
     letter: str = ""
     slot: str = ""
     split: str = ""
+    form: str = ""
     #: of a matrix: the end of its colours' range, if not its own largest entry
     largest: float | None = None
 
@@ -176,9 +179,10 @@ class Figure:
     width_ratios: tuple[float, ...] = ()
     one_scale: bool = False
 
-    def drawn(self, split: str) -> tuple[Panel, ...]:
-        """The panels on the page when probes of `split` are wanted; the table holds the others as well."""
-        return tuple(panel for panel in self.panels if panel.kind != "table" and panel.split in ("", split))
+    def drawn(self, split: str, form: str = "published") -> tuple[Panel, ...]:
+        """The panels on the page when probes of `split` and `form` are wanted; the table holds the others as well."""
+        shown = (panel for panel in self.panels if panel.kind != "table")
+        return tuple(panel for panel in shown if panel.split in ("", split) and panel.form in ("", form))
 
     def joined(self, name: str, looks: Mapping[str, Look]) -> "Figure":
         """With the runs whose entries say that they join panels of this figure, which is called `name`, after those of the panel.

@@ -19,7 +19,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "test_loss": {},
     "mse": {"batch": 0},
     "target_probe": {"batch": 0, "model": "trained", "split": "in_sample", "target": "next_token"},
-    "preconditioning_probe": {"batch": 0, "model": "trained", "split": "in_sample", "target": "preconditioned_input"},
+    "preconditioning_probe": {"batch": 0, "model": "trained", "split": "in_sample", "target": "preconditioned_input_published"},
 }
 VALUES = {"history": "test_loss", "loss": "mse", "probes": "mse"}
 #: of these the last ones count: the last step, the last position, the last layer

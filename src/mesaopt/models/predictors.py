@@ -29,6 +29,17 @@ def loss_by_position(
     return (total / (2 * batch)).cpu()
 
 
+def losses(
+    predictor: Predictor, observations: Float[Tensor, "batch time_plus_1 n_obs"], chunk: int = 64
+) -> Float[Tensor, "batch time"]:
+    """The loss of every sequence at each t in float64, on the CPU: 8 bytes a position, whatever a chunk's activations take."""
+    parts = []
+    for part in observations.split(chunk):
+        inputs, targets = inputs_targets(part)
+        parts.append((predictor(inputs) - targets).double().square().sum(dim=2).cpu() / 2)
+    return torch.cat(parts)
+
+
 def model_predictor(model: Transformer) -> Predictor:
     """A trained model (a pack of one) as a predictor: tokenises its inputs, computes no gradients."""
 

@@ -18,30 +18,35 @@ class Analysis(Spec):
 
 @dataclass(frozen=True)
 class Evaluate(Spec):
-    """Loss by position: the shared test batches beside the seed's own sequences."""
+    """Loss by position: on the seed's own sequences, at least so many (0: those of its file), and on the shared test batches."""
 
     test_batches: int = 5
     test_batch: int = 256
+    sequences: int = 0
 
     def __post_init__(self) -> None:
         require(self.test_batches >= 1 and self.test_batch >= 1, "test_batches and test_batch must be at least 1")
+        require(self.sequences >= 0, f"sequences must not be negative, not {self.sequences}")
 
 
 @dataclass(frozen=True)
 class Probe(Spec):
     """Linear probes: `in_sample` sequences are fitted and scored in the published way; the target `preconditioned_input` is made
-    with what the algorithm `preconditioner` of the run's task has learned (a name with a task is that of another task);
-    `in_context` sequences serve the in-context loss.
+    with what the algorithm `preconditioner` of the run's task has learned (a name with a task is that of another task), the
+    target `preconditioned_input_published` with what `published_preconditioner` has; `in_context` sequences serve the
+    in-context loss, at the `in_context_positions` last positions.
     """
 
     preconditioner: str = "proposition2"
+    published_preconditioner: str = "proposition2-published"
     in_sample: int = 256
     in_context: int = 64
+    in_context_positions: int = 10
     test_batches: int = 5
     test_batch: int = 256
 
     def __post_init__(self) -> None:
-        _at_least_one(self, "in_sample", "in_context", "test_batches", "test_batch")
+        _at_least_one(self, "in_sample", "in_context", "in_context_positions", "test_batches", "test_batch")
 
 
 @dataclass(frozen=True)

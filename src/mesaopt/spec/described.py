@@ -22,6 +22,7 @@ TASK = {
     ),
     "state_noise": Meaning("standard deviation of the noise of a step; `null`: that of the kind", "as the state", _TASKS),
     "obs_noise": Meaning("standard deviation of the noise of an observation; `null`: that of the kind", "as the state", _TASKS),
+    "teacher": Meaning("number of the one system of kind `other_teacher`; 0 is that of `fixed_teacher`", "", _TASKS),
 }
 
 MODEL = {
@@ -124,7 +125,15 @@ _BATCHES = {
     "test_batches": Meaning("test batches that all seeds share", "batches", _DETAILS),
     "test_batch": Meaning("size of such a batch, as far as the scale has as many sequences", "sequences", _DETAILS),
 }
-EVALUATE = _BATCHES
+EVALUATE = {
+    **_BATCHES,
+    "sequences": Meaning(
+        "own sequences of a seed that its loss by position is at least on: those of its file first, then as many more as that"
+        " takes, the same for all that is evaluated with the seed; 0: those of the file",
+        "sequences",
+        _DETAILS,
+    ),
+}
 
 PROBE = {
     "preconditioner": Meaning(
@@ -132,8 +141,12 @@ PROBE = {
         "",
         _PROBING,
     ),
+    "published_preconditioner": Meaning(
+        "the same for the target `preconditioned_input_published`, which figures draw: of `form: published`", "", _PROBING
+    ),
     "in_sample": Meaning("sequences that probes are fitted and scored on in the published way", "sequences", _PROBING),
     "in_context": Meaning("sequences of the in-context loss", "sequences", _PROBING),
+    "in_context_positions": Meaning("at how many positions, the last ones, that loss is measured", "positions", _PROBING),
     **_BATCHES,
 }
 
@@ -224,6 +237,12 @@ STYLE = {
     "probe_split": Meaning(
         "`in_sample`: probes fitted and scored on the same 256 sequences, as published; `held_out`: fitted on 2048 others and"
         " scored on 2048 more",
+        "",
+        _PROBING,
+    ),
+    "probe_form": Meaning(
+        "the preconditioned input that probes look for: `published`, by the recursion behind the published curves; `textbook`, by"
+        " that of the text",
         "",
         _PROBING,
     ),

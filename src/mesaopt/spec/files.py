@@ -36,6 +36,8 @@ TOKENS = File("tokens", "text/{text}/tokens.json")
 LANGUAGE_HISTORY = run_table("language_history")
 #: of a hand-written algorithm
 PARAMETERS = File("parameters", f"{THEORY}/parameters.parquet", "parameters")
+#: of the algorithm whose form is the published one
+PUBLISHED_PARAMETERS = File("published_parameters", PARAMETERS.place, "parameters", option="published-parameters")
 #: of a figure
 TABLE = File("table", "tables/{figure}.parquet")
 #: not beside its table: others scan the folder of tables as a whole
@@ -44,6 +46,7 @@ RECORD = File("provenance", "records/{figure}.json")
 AGREEMENT = File("agreement", "agreement.parquet", "agreement")
 CURVES = File("curves", "curves.parquet", "curves")
 SPREAD = File("spread", "spread.parquet", "spread")
+TEACHERS = File("teachers", "teachers.parquet", "teachers")
 PAGE = File("page", "agreement.md")
 
 

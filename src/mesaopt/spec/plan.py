@@ -44,6 +44,8 @@ class Plan:
     runs: dict[str, Run]
     theory: dict[str, Theory]
     interpolations: dict[str, str]
+    #: second trainings whose heads are matched with those of the first, and which
+    matchings: dict[str, str]
     #: runs that are taken from the first steps of a longer one, and which
     beginnings: dict[str, str]
     sweep: Sweep | None
@@ -76,17 +78,22 @@ class Plan:
         except InputError as error:
             raise InputError(f"analyses: {stage}: {error}") from None
 
-    def preconditioner(self, run: str) -> str:
-        """The hand-written algorithm that the probes of a run use: one of its own task, unless the settings name another task.
+    def preconditioner(self, run: str, form: str = "textbook") -> str:
+        """The hand-written algorithm of that form that the probes of a run use: one of its own task, unless the settings name
+        another task.
 
-        Raises `InputError` when there is none of that name.
+        Raises `InputError` when there is none of that name, or it is of the other form.
         """
         settings = self.analysis("probe", run)
         assert isinstance(settings, Probe)
-        named = settings.preconditioner
+        key = "published_preconditioner" if form == "published" else "preconditioner"
+        named = getattr(settings, key)
         name = named if "/" in named else f"{run.partition('/')[0]}/{named}"
+        where = f"analyses: probe: {key} of {run}"
         if name not in self.theory:
-            raise InputError(f"analyses: probe: preconditioner of {run}: {unknown(name, 'theory entry', list(self.theory))}")
+            raise InputError(f"{where}: {unknown(name, 'theory entry', list(self.theory))}")
+        if self.theory[name].form != form:
+            raise InputError(f"{where}: {name} is of the {self.theory[name].form} form, not the {form} one")
         return name
 
     def algorithm(self, name: str) -> Theory:
@@ -120,7 +127,8 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         sequences_of=_sequences_of([("experiments.yaml", experiments), *layers[:1]], list(tasks)),
         runs=runs,
         theory=_with_scalars(theory),
-        interpolations=_interpolations(experiments["interpolations"], runs),
+        interpolations=_pairs(experiments, "interpolations", runs),
+        matchings=_pairs(experiments, "matchings", runs),
         beginnings=taken(named, runs),
         sweep=sweep,
         analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
@@ -225,7 +233,9 @@ def _of_sweep(sweep: Sweep | None) -> list[tuple[str, Mapping[str, Any]]]:
     """A swept task has learned no algorithm of its own: its probes use that of the task that it was made from."""
     task = sweep.run.partition("/")[0] if sweep else ""
     others = [run for run in (sweep.points if sweep else ()) if not run.startswith(f"{task}/")]
-    probe = {run: {"preconditioner": f"{task}/{Probe().preconditioner}"} for run in others}
+    default = Probe()
+    algorithms = {key: f"{task}/{getattr(default, key)}" for key in ("preconditioner", "published_preconditioner")}
+    probe = dict.fromkeys(others, algorithms)
     return [("sweep", {"analyses": {"probe": probe}})] if probe else []
 
 
@@ -263,9 +273,10 @@ def _settings_of(stage: str) -> str:
     return found
 
 
-def _interpolations(pairs: Mapping[str, str], runs: Mapping[str, Run]) -> dict[str, str]:
+def _pairs(experiments: Mapping[str, Any], key: str, runs: Mapping[str, Run]) -> dict[str, str]:
+    pairs: Mapping[str, str] = experiments.get(key) or {}
     for second, first in pairs.items():
-        following, compressed = (_pick(runs, name, "run in interpolations") for name in (second, first))
-        if (following.task, following.model) != (compressed.task, compressed.model):
-            raise InputError(f"interpolations: {second} and {first} must have one task and one model, theirs differ")
+        following, before = (_pick(runs, name, f"run in {key}") for name in (second, first))
+        if (following.task, following.model) != (before.task, before.model):
+            raise InputError(f"{key}: {second} and {first} must have one task and one model, theirs differ")
     return dict(pairs)

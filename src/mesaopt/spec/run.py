@@ -25,7 +25,7 @@ GENERATORS = {"pcg64": (), "philox": ("mesaopt.data.counted",)}
 class Task(Spec):
     """A sequence generator (PAPER section 2): `kind` says which one, by default the one that the task is named after.
 
-    Noise is a standard deviation; null is that of the kind.
+    Noise is a standard deviation; null is that of the kind. `teacher` is the number of the one system of kind `other_teacher`.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Task(Spec):
     kind: str = ""
     state_noise: float | None = None
     obs_noise: float | None = None
+    teacher: int = 0
 
     def __post_init__(self) -> None:
         require(bool(TASK_NAME.fullmatch(self.name)), f"task name {self.name!r}: must be lower-case letters, digits, _ and -")
@@ -46,6 +47,9 @@ class Task(Spec):
             require(noise is None or noise >= 0, f"task {self.name}: {key} must not be negative, not {noise}")
         for key in ("n_state", "n_obs", "context_length"):
             require(getattr(self, key) >= 1, f"task {self.name}: {key} must be at least 1, not {getattr(self, key)}")
+        require(self.teacher >= 0, f"task {self.name}: teacher must not be negative, not {self.teacher}")
+        has_teacher = self.kind == "other_teacher"
+        require(has_teacher or not self.teacher, f"task {self.name}: teacher is for kind other_teacher, not {self.kind}")
         require(self.n_obs <= self.n_state, f"task {self.name}: n_obs {self.n_obs} exceeds n_state {self.n_state}")
 
     def _default(self, name: str) -> Any:

@@ -9,7 +9,18 @@ from pathlib import Path
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec.arguments import DEVICE, File, Option, choice, folder, seconds, spec, text, whole
-from mesaopt.spec.files import HISTORY, PARAMETERS, PROVENANCE, SEQUENCES, SNAPSHOTS, SPEC, THEORY, WEIGHTS, run_table
+from mesaopt.spec.files import (
+    HISTORY,
+    PARAMETERS,
+    PROVENANCE,
+    PUBLISHED_PARAMETERS,
+    SEQUENCES,
+    SNAPSHOTS,
+    SPEC,
+    THEORY,
+    WEIGHTS,
+    run_table,
+)
 from mesaopt.spec.stage import Stage
 from mesaopt.spec.stages_of_figures import OF_FIGURES_AND_FOLDERS
 from mesaopt.spec.stages_of_first_layers import CONTROLS, OF_FIRST_LAYERS
@@ -104,7 +115,7 @@ STAGES = (
             run_table("loss", option="out").holding(
                 "half the squared error of the prediction of s_{t+1}, summed over channels, mean over sequences"
                 " (paper, section on in-context next-token prediction)",
-                "mesaopt.models.predictors:loss_by_position",
+                "mesaopt.models.predictors:losses",
                 "mesaopt.stages.evaluate:evaluate_run",
             ),
         ),
@@ -155,19 +166,46 @@ STAGES = (
         early=True,
     ),
     Stage(
+        "match",
+        "Heads of two trainings from one initialisation, matched, and what averaging them costs.",
+        of="run",
+        # snapshots of the training that came first
+        reads=(File("first"), SNAPSHOTS),
+        arguments=(DEVICE,),
+        writes=(
+            run_table("matching").holding(
+                "which head of the one training is most like which of the other, by the inner product of the tensors OV x QK;"
+                " relative distance of their products (this project's own; not in the paper)",
+                "mesaopt.models.matching:match",
+                "mesaopt.models.matching:distances",
+            ),
+            run_table("matched_loss", name="losses").holding(
+                "loss of averages of products of two trainings, as heads stand and matched"
+                " (this project's own; paper, section on deep linear self-attention, for the average as heads stand)",
+                "mesaopt.models.matching:matched",
+                "mesaopt.models.products:average",
+                "mesaopt.stages.match:match_run",
+            ),
+        ),
+        function="match_run",
+        quick=True,
+        early=True,
+    ),
+    Stage(
         "probe",
         "Linear probes after every layer at every position, and the in-context loss by layer.",
         of="run",
-        reads=(WEIGHTS, SEQUENCES, PARAMETERS),
+        reads=(WEIGHTS, SEQUENCES, PARAMETERS, PUBLISHED_PARAMETERS),
         arguments=(
             spec("theory", THEORY_SPEC),
+            spec("published-theory", THEORY_SPEC),
             CONTROLS,
             DEVICE,
         ),
         writes=(
             run_table("probes").holding(
                 "least squares without intercept from the residual stream after a layer to s_{t+1},"
-                " or to the preconditioned input (S S^T + I/lambda)^-1 s_t"
+                " or to the preconditioned input (S S^T + I/lambda)^-1 s_t, approximated as published or as in the text"
                 " (paper, section on deep linear self-attention: probing)",
                 "mesaopt.analyses.linear_probes:fit",
                 "mesaopt.analyses.linear_probes:score",
@@ -188,8 +226,8 @@ STAGES = (
         "control-probe",
         "What of the next element the preconditioned input alone would tell a linear probe.",
         of="run",
-        reads=(SEQUENCES, PARAMETERS),
-        arguments=(spec("theory", THEORY_SPEC), DEVICE),
+        reads=(SEQUENCES, PARAMETERS, PUBLISHED_PARAMETERS),
+        arguments=(spec("theory", THEORY_SPEC), spec("published-theory", THEORY_SPEC), DEVICE),
         writes=(
             run_table("control_probe", option="out").holding(
                 "least squares without intercept from the preconditioned input (S S^T + I/lambda)^-1 s_t to s_{t+1}"
@@ -211,6 +249,7 @@ STAGES = (
         reads=(PARAMETERS, SEQUENCES),
         arguments=(
             spec("spec", THEORY_SPEC, "theory"),
+            whole("seed"),
             text("name", meaning="name of the series, such as GD-1"),
             DEVICE,
         ),
@@ -218,7 +257,7 @@ STAGES = (
             File("loss", f"{THEORY}/loss/seed-{{seed}}.parquet", "loss", option="out").holding(
                 "half the squared error of the prediction of s_{t+1}, summed over channels, mean over sequences"
                 " (paper, section on in-context next-token prediction)",
-                "mesaopt.models.predictors:loss_by_position",
+                "mesaopt.models.predictors:losses",
                 "mesaopt.stages.evaluate:evaluate_theory",
             ),
         ),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mesaopt.spec.arguments import File, Option, flag, folder, several, spec, text
-from mesaopt.spec.files import AGREEMENT, CURVES, PAGE, PROJECT, RECORD, SPREAD, TABLE
+from mesaopt.spec.files import AGREEMENT, CURVES, PAGE, PROJECT, RECORD, SPREAD, TABLE, TEACHERS
 from mesaopt.spec.stage import Stage
 
 SCALE = text("scale")
@@ -85,7 +85,7 @@ OF_FIGURES_AND_FOLDERS = (
             several("without", "*", "FIGURE", "figures whose claims are left out"),
             folder("published", help="published tables, on which claims are computed as well"),
         ),
-        writes=(AGREEMENT.called("out"),),
+        writes=(AGREEMENT.called("out"), TEACHERS.if_any()),
         module="mesaopt.agreement.judge",
         function="judge_stage",
     ),
@@ -112,7 +112,7 @@ OF_FIGURES_AND_FOLDERS = (
         "agreement-page",
         "Write what was reproduced and what was not, in Markdown.",
         of="tables",
-        reads=(AGREEMENT, SPREAD, CURVES.if_any()),
+        reads=(AGREEMENT, SPREAD, CURVES.if_any(), TEACHERS.if_any()),
         arguments=(CONFIG, SCALE),
         writes=(PAGE.called("out"),),
         module="mesaopt.agreement.page",

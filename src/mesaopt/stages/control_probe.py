@@ -11,20 +11,27 @@ from mesaopt.data.test_sets import OWN, shared_batches
 from mesaopt.process.device import choose_device
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Samples
-from mesaopt.stages.probe import read_preconditioner
+from mesaopt.stages.probe import read_preconditioners
 from mesaopt.store.tables import write_table
 
 File = str | os.PathLike[str]
 
 
 def control_probe_stage(
-    sequences: File, parameters: File, theory: Theory, out: File, settings: Samples = Samples(), device: str = "cpu"
+    sequences: File,
+    parameters: File,
+    published_parameters: File,
+    theory: Theory,
+    published_theory: Theory,
+    out: File,
+    settings: Samples = Samples(),
+    device: str = "cpu",
 ) -> None:
     """Write table `control_probe`; raises `InputError` when files are missing or do not fit."""
-    preconditioner = read_preconditioner(theory, parameters)
+    preconditioners = read_preconditioners(theory, parameters, published_theory, published_parameters)
 
     def sample(observations: Observations) -> Sample:
-        return Sample(observations, make_targets(theory.task, observations, preconditioner))
+        return Sample(observations, make_targets(theory.task, observations, preconditioners))
 
     device = choose_device(device)
     samples = {split: sample(one) for split, one in read_splits(theory.task, sequences, settings.in_sample, device).items()}

@@ -6,6 +6,7 @@ Errors are half the squared error summed over channels, mean over kept sequences
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from mesaopt.algorithms.learned import from_parameters
 from mesaopt.algorithms.preconditioning import Preconditioned
 from mesaopt.analyses.in_context import check_measurable, in_context_table
 from mesaopt.analyses.linear_probes import activations
-from mesaopt.analyses.probe_targets import CONTROLLED, Sample, make_targets
+from mesaopt.analyses.probe_targets import CONTROLLED, PUBLISHED, TEXTBOOK, Sample, make_targets
 from mesaopt.analyses.probing import Probing, read_splits
 from mesaopt.analyses.trained import Trained
 from mesaopt.errors import InputError
@@ -24,8 +25,23 @@ from mesaopt.store.tables import read_table, write_table
 File = str | os.PathLike[str]
 
 
+#: the iterations behind the targets TEXTBOOK and PUBLISHED
+Preconditioners = Mapping[str, Preconditioned]
+
+
+def read_preconditioners(
+    theory: Theory, parameters: File, published_theory: Theory, published_parameters: File
+) -> dict[str, Preconditioned]:
+    """The iterations by target; raises `InputError` as `read_preconditioner` does, and where an algorithm has the other form."""
+    given = {TEXTBOOK: ("textbook", theory, parameters), PUBLISHED: ("published", published_theory, published_parameters)}
+    for form, one, _ in given.values():
+        if one.form != form:
+            raise InputError(f"{one.name}: is of the {one.form} form, where probes need the {form} one")
+    return {target: read_preconditioner(one, file) for target, (_, one, file) in given.items()}
+
+
 def read_preconditioner(theory: Theory, parameters: File) -> Preconditioned:
-    """The iteration behind target `preconditioned_input`; raises `InputError` when the parameters are of another algorithm."""
+    """The iteration behind a target; raises `InputError` when the parameters are of another algorithm."""
     if theory.algorithm != "chebyshev":
         raise InputError(f"{theory.name}: probes need the parameters of a chebyshev algorithm, not of {theory.algorithm}")
     learned = from_parameters(theory, read_table(parameters, "parameters"))
@@ -38,7 +54,9 @@ def probe_stage(
     weights: File,
     sequences: File,
     parameters: File,
+    published_parameters: File,
     theory: Theory,
+    published_theory: Theory,
     controls: bool,
     settings: Probe,
     probes: File,
@@ -46,8 +64,8 @@ def probe_stage(
     device: str = "cpu",
 ) -> None:
     """Write table `probes` of a trained model and, if there is a path for it, table `in_context`; see `probe_run`."""
-    preconditioner = read_preconditioner(theory, parameters)
-    table, measured = probe_run(weights, sequences, preconditioner, controls, in_context is not None, settings, device)
+    preconditioners = read_preconditioners(theory, parameters, published_theory, published_parameters)
+    table, measured = probe_run(weights, sequences, preconditioners, controls, in_context is not None, settings, device)
     write_table(table, "probes", probes)
     if in_context is not None and measured is not None:
         write_table(measured, "in_context", in_context)
@@ -56,7 +74,7 @@ def probe_stage(
 def probe_run(
     weights: File,
     sequences: File,
-    preconditioner: Preconditioned,
+    preconditioners: Preconditioners,
     controls: bool = False,
     in_context: bool = False,
     settings: Probe = Probe(),
@@ -72,12 +90,12 @@ def probe_run(
         check_measurable(trained.run.model.tokens, trained.run.task.context_length)
     splits = read_splits(trained.run.task, sequences, settings.in_sample, trained.device)
     probing = Probing(
-        lambda observations: Sample(observations, make_targets(trained.run.task, observations, preconditioner)),
+        lambda observations: Sample(observations, make_targets(trained.run.task, observations, preconditioners)),
         activations,
         CONTROLLED,
     )
     table, held_out = probing.table(trained, splits, controls, settings)
     if not in_context:
         return table, None
-    readouts = held_out["next_token"][:, -1]
-    return table, in_context_table(trained.model, splits["evaluation"][: settings.in_context], readouts)
+    measured = splits["evaluation"][: settings.in_context]
+    return table, in_context_table(trained.model, measured, held_out["next_token"], settings.in_context_positions)

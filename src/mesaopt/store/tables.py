@@ -28,9 +28,18 @@ TABLES: dict[str, dict[str, str]] = {
     # training: train_loss on the batch of the step before, test_loss on the fixed test batches; both mean over t of half the
     # squared error summed over channels. The first row is step 0.
     "history": {"step": "int32", "train_loss": "float64", "test_loss": "float64"},
-    # next-token loss by position: half the squared error summed over channels, mean over sequences; batch 0: the evaluation
-    # sequences of the seed, 1 to 5: test batches that all seeds share
-    "loss": {"predictor": "string", "batch": "int32", "t": "int32", "mse": "float64"},
+    # next-token loss by position: half the squared error summed over channels; over so many sequences its mean (mse), the
+    # standard error of that (0 of a single one), and its median; batch 0: the seed's own sequences, 1 to 5: test batches that all
+    # seeds share
+    "loss": {
+        "predictor": "string",
+        "batch": "int32",
+        "t": "int32",
+        "sequences": "int32",
+        "mse": "float64",
+        "error": "float64",
+        "median": "float64",
+    },
     # learned parameters of a hand-written algorithm: eta, w_0 (step 0), or alpha_k, beta_k (step k); inverse_lam where searched;
     # inverse_temperature of kernel regression
     "parameters": {"parameter": "string", "step": "int32", "value": "float64"},
@@ -48,6 +57,15 @@ TABLES: dict[str, dict[str, str]] = {
     # test loss along a second training run: predictor is trained, interpolation or compressed; batch 0: mean over the training's
     # test batches, 1, 2, ...: each of them
     "interpolation": {"predictor": "string", "batch": "int32", "step": "int32", "test_loss": "float64"},
+    # heads of two trainings from one initialisation, matched at every step that both have: which head of the first (other) is
+    # most like this one of the second, with which sign, and whether with the copies of s_t in slots 2 and 3 exchanged; relative
+    # distance of their products as heads stand, and matched. Layer 0, head 0: means of the distances, numbers of heads that
+    # another one is like (other) and of heads of the other sign (sign)
+    "matching": dict.fromkeys(("step", "layer", "head", "other", "sign", "swapped"), "int32")
+    | dict.fromkeys(("distance", "matched"), "float64"),
+    # test loss along the second of them: predictor is trained, first (the first training at that step), between (their average at
+    # that step), interpolation (with the compressed end of the first), each of the last two also _matched; batch as above
+    "matched_loss": {"predictor": "string", "batch": "int32", "step": "int32", "test_loss": "float64"},
     # linear probes: layer 0 is the input; model is trained or untrained; split is in_sample or held_out; batch as in `loss`;
     # mse in the unit of `loss`; r2 mean over channels
     "probes": {
@@ -60,8 +78,16 @@ TABLES: dict[str, dict[str, str]] = {
         "mse": "float64",
         "r2": "float64",
     },
-    # what of s_{t+1} can be decoded from the preconditioned input at t alone, without a model; columns and units as in `probes`
-    "control_probe": {"split": "string", "batch": "int32", "t": "int32", "mse": "float64", "r2": "float64"},
+    # what of s_{t+1} can be decoded from the preconditioned input (source: the name of its target in `probes`) at t alone,
+    # without a model; other columns and units as in `probes`
+    "control_probe": {
+        "source": "string",
+        "split": "string",
+        "batch": "int32",
+        "t": "int32",
+        "mse": "float64",
+        "r2": "float64",
+    },
     # what of s_token can be decoded from the stream after `layer` at position t; model, split and batch as in `probes`; target is
     # token, or shuffled_token (those of other sequences); mse is the squared error, mean over channels and sequences (no half,
     # no sum); r2 as in `probes`
@@ -144,7 +170,7 @@ TABLES: dict[str, dict[str, str]] = {
         "col": "int32",
         "value": "float32",
     },
-    # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last position
+    # mesa-objective L_t(Phi)/(t-1) of the predictor that is read out after each layer, at the last positions
     "in_context": {"layer": "int32", "t": "int32", "loss": "float64"},
     # training on text: tokens seen, train_loss on the batch of the step before, test_loss on held-back text, in nats a token, and
     # its perplexity; score: loss late in the context less that early in it, means over positions, and of two positions alone
@@ -171,20 +197,33 @@ TABLES: dict[str, dict[str, str]] = {
     # every drawn value of a figure, and its controls: curves of y over x, or values in cells (matrices: x = column, y = row)
     "figure": {"panel": "string", "series": "string", "seed": "int64", "x": "float64", "y": "float64", "value": "float64"},
     # a claim of config/claims.yaml per row: the estimate over `seeds` training seeds and its 95 % interval, where it must lie,
-    # what is published, the p-value of the decision alone and in the family of all claims, both verdicts, and why there is none
+    # what is published, the p-value of the decision alone and in the family of all claims, how many seeds would decide what is
+    # undecided, both verdicts, and why there is none
     "agreement": dict.fromkeys(("claim", "topic", "sentence", "source", "figures", "statistic"), "string")
     | {"seeds": "int32"}
-    | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family"), "float64")
+    | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family", "needed"), "float64")
     | dict.fromkeys(("verdict", "verdict_family", "reason"), "string")
     # of claims on probes: how they are scored, and what comes out where they are scored otherwise (agreement/splits.py)
     | {"scored": "string"}
     | dict.fromkeys(("other_estimate", "other_low", "other_high"), "float64")
     | {"other_verdict": "string"},
+    # a claim on the one system of figure 12 and a teacher (0: that of figure 12) per row: the estimate, its standard deviation
+    # over seeds (log: both of the logarithm), the verdict
+    "teachers": {
+        "claim": "string",
+        "teacher": "int32",
+        "seeds": "int32",
+        "estimate": "float64",
+        "deviation": "float64",
+        "log": "int32",
+        "verdict": "string",
+    },
     # a published curve per row: of its `points` at the same x as ours, the share within the tolerance; the largest gap (ours by
-    # published, minus 1), its x, and the standard deviation over our seeds there, as a part of our value
+    # published, minus 1), its x, and the standard deviation over our seeds there, as a part of our value; the standard error of
+    # the published mean there over its test sequences, as a part of it, where that is known
     "curves": dict.fromkeys(("figure", "panel", "series", "published"), "string")
     | {"seeds": "int32", "points": "int32"}
-    | dict.fromkeys(("within", "largest_gap", "at", "deviation"), "float64"),
+    | dict.fromkeys(("within", "largest_gap", "at", "deviation", "published_error"), "float64"),
     # a curve per row: its standard deviation over test batches with the seed held fixed, over seeds with the batches held fixed,
     # and over seeds as drawn (drawn_on: own sequences, or mean of own batches), as parts of its value and means over `points` x;
     # ratio and drawn_ratio: the last two by the first (agreement/spread.py)
@@ -193,8 +232,8 @@ TABLES: dict[str, dict[str, str]] = {
     | dict.fromkeys(("over_batches", "over_seeds", "drawn", "ratio", "drawn_ratio"), "float64"),
 }
 
-#: tables that may have no rows: no figure need be there batch by batch
-_MAY_BE_EMPTY = {"spread"}
+#: tables that may have no rows: no figure need be there batch by batch, or of several teachers
+_MAY_BE_EMPTY = {"spread", "teachers"}
 
 #: columns that may be empty: the first row of a history has no training loss, curve panels have no `value`; what was not run has
 #: no estimate, a bound may have one side, not everything is published; a single seed has no deviation
@@ -204,6 +243,8 @@ _OPTIONAL = {
     ("figure", "value"),
     *(("agreement", name) for name, kind in TABLES["agreement"].items() if kind == "float64"),
     ("curves", "deviation"),
+    ("teachers", "deviation"),
+    ("curves", "published_error"),
     *(("spread", name) for name, kind in TABLES["spread"].items() if kind == "float64"),
 }
 

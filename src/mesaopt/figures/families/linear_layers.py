@@ -12,7 +12,7 @@ def one_layer() -> Figure:
     heads = [contents.weights("linear/lsa-d1-weights", contents.USED_SLOTS, h, p) for h, p in product((1, 2), ("QK", "OV"))]
     curves = (contents.training("B", 1, "Proposition 1", 1300), contents.positions_one_layer("C"))
     structure = (*controls.structure("linear/lsa-d1-weights", "first"), *controls.structure("linear/lsa-d1"))
-    spread = (controls.training_on_test_batches(curves[0], 1), controls.on_test_batches(curves[1]))
+    spread = (controls.training_on_test_batches(curves[0], 1), controls.on_test_batches(curves[1]), *controls.sampling(curves[1]))
     beside = (*spread, *structure, controls.eta(), controls.eta_large_batches())
     panels = (*lettered(heads, "A"), *curves, *beside)
     below = tuple(panel.name for panel in curves for _ in range(2))
@@ -24,8 +24,10 @@ def deep() -> Figure:
     """Figure 3: training, prediction by depth, and probes of LSA-6."""
     curves = (contents.training("A", 6, "CompressedAlg-6", 3500), contents.positions_depth("B"))
     structure = (*controls.structure("linear/lsa-d6"), *controls.structure("linear/lsa-d6-extract"))
-    spread = (controls.training_on_test_batches(curves[0], 6), controls.on_test_batches(curves[1]))
-    panels = (*curves, *probes("C", "D"), contents.positions_published_form(), *spread, *structure)
+    published = contents.positions_published_form()
+    sampled = (*controls.sampling(curves[1]), *controls.sampling(published))
+    spread = (controls.training_on_test_batches(curves[0], 6), controls.on_test_batches(curves[1]), *sampled)
+    panels = (*curves, *probes("C", "D"), published, *spread, *structure)
     layout = (("training_loss_6", "mse_depth"), ("target_probe", "preconditioning_probe"))
     return Figure("Deep linear self-attention", panels, layout, 0.76)
 

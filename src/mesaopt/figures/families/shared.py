@@ -19,6 +19,8 @@ def grid(panels: Sequence[Panel], columns: int) -> Layout:
 
 
 def probes(first: str, second: str, run: str = "linear/lsa-d6") -> tuple[Panel, ...]:
-    """Both probes under their letters, and their controls."""
+    """Both probes under their letters, the second for both forms of its target, and the controls of those that are drawn."""
     target, preconditioning = contents.target_probe(first, run), contents.preconditioning_probe(second, run)
-    return (*target, *preconditioning, *controls.probe_controls(target), *controls.probe_controls(preconditioning))
+    textbook = contents.preconditioning_probe(second, run, "textbook")
+    beside = (*controls.probe_controls(target), *controls.probe_controls(preconditioning))
+    return (*target, *preconditioning, *textbook, *beside)
