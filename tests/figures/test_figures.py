@@ -199,6 +199,7 @@ def test_small_print_says_scale_seeds_and_commit(tables):
         small_print(figure("fig9"), record | {"dirty": False}, Style()) == "scale laptop  ·  weights: seed 1  ·  commit 01234567"
     )
     assert small_print(figure("fig14"), record, Style()).startswith("scale laptop  ·  attention: seed 1  ·  commit 01234567")
+    assert small_print(figure("fig20"), record | {"runs": {}, "commits": []}, Style()).endswith("  ·  nothing trained")
     for commits, words in (([], "commit unknown"), (["0123456789ab"], "commits 01234567, unknown")):
         assert small_print(figure("fig9"), record | {"commits": commits, "dirty": None}, Style()).endswith(f"  ·  {words}")
     assert page(tables, "fig2")[0].get_supxlabel().startswith("scale synthetic")

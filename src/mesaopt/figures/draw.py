@@ -158,6 +158,8 @@ def _left_out(drawn: Iterable[Panel], record: Mapping[str, Any]) -> str:
 
 
 def _commit(record: Mapping[str, Any]) -> str:
+    if record.get("runs", True) == {}:
+        return "nothing trained"
     commits = [str(commit)[:8] for commit in record.get("commits", [])]
     if record.get("dirty", False) is None or not commits:  # git did not say, at least for some
         commits = [*dict.fromkeys([*commits, "unknown"])]
