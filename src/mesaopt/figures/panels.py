@@ -34,7 +34,8 @@ def draw_curves(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     _lines(canvas, panel.axes, rows, series_lines(panel, rows), options)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=0, top=top(panel.axes, rows))
-    _legend(canvas, options, handlelength=2.2)
+    if panel.axes is None or panel.axes.legend:
+        _legend(canvas, options, handlelength=2.2)
 
 
 def draw_measured(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style) -> None:

@@ -108,7 +108,7 @@ def run_folder(run: str) -> str:
 @dataclass(frozen=True)
 class Axes:
     """Labels with units. `x_range` is the published one: it holds where the data reach that far; `y_top` is the end of the
-    published range from 0: it holds where every curve comes below it.
+    published range from 0: it holds where every curve comes below it. Without a `legend` that of the panel beside it holds.
     """
 
     x_label: str
@@ -116,6 +116,7 @@ class Axes:
     x_range: tuple[int, int] | None = None
     log: bool = False
     y_top: float | None = None
+    legend: bool = True
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def _labels(run: str, tasks: str) -> tuple[Source, ...]:
 
 def _by_pair(letter: str, run: str, tasks: str, title: str) -> Panel:
     name = {"one": "labels", "two": "labels_switch"}[tasks]
-    axes = Axes("pairs seen before $k$", f"error of the label, {contents.LOSS}", x_range=(0, LAST), y_top=TOP)
+    label = f"error of the label, {contents.LOSS}"
+    axes = Axes("pairs seen before $k$", label, x_range=(0, LAST), y_top=TOP, legend=tasks == "one")
     return Panel(name, "curves", title, _labels(run, tasks), axes, letter=letter)
 
 
