@@ -55,8 +55,8 @@ def test_a_folder_that_does_not_exist_is_named_and_the_rest_planned(clone: Path)
 
 def test_computed_scales_make_the_figures_that_claims_need(clone: Path) -> None:
     jobs = planned(clone, "agreement", "--config", "scale=paper")
-    # and those of other teachers, of whom claims on figure 12 are asked, too
-    needed = {*read_claims(clone).figures("paper"), "ext/teachers"}
+    # and those of other teachers, of whom claims on figure 12 are asked, too; language models need a text of the user's own there
+    needed = {*read_claims(clone).figures("paper"), "ext/teachers"} - {"fig26", "fig27", "fig28"}
     assert {"fig1", "fig2", "fig3", "fig11", "fig12", "fig6", "fig17"} <= needed
     assert jobs["collect"] == len(needed) and jobs["train"] > 20 and jobs["judge"] == 1
     without = ",".join(sorted(needed - {"fig2"}))

@@ -101,7 +101,7 @@ def test_a_profile_is_the_file_that_snakemake_looks_for_first(profile: str) -> N
 def test_what_the_profile_says_of_rules_is_about_rules() -> None:
     """Quick analyses are in a group by their entry; a name here that is no rule would do nothing, silently."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
-    named = {"train", "learn", "sequences", "evaluate_algorithm"}
+    named = {"train", "train_language", "learn", "sequences", "evaluate_algorithm"}
     assert set(profile["groups"]) | set(profile["set-resources"]) == named
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert all(f"\nrule {name}:\n" in rules for name in named)

@@ -153,7 +153,7 @@ def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], w
     """Those of all but the runs that figures of a scale do without. Raises `InputError` for a pattern that matches no run."""
     for pattern in patterns:
         if not any(fnmatchcase(run, pattern) for run in runs):
-            raise InputError(f"{where}: without: {unknown(pattern, 'run', runs)}")
+            raise InputError(f"{where}: {unknown(pattern, 'run', runs)}")
     absent = {run for run in runs if any(fnmatchcase(run, pattern) for pattern in patterns)}
     return {name: look for name, look in looks.items() if name not in absent}
 
