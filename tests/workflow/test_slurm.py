@@ -116,7 +116,7 @@ def test_quick_analyses_share_slurm_jobs(tmp_path: Path) -> None:
     rules = re.findall(
         r"^    (?:rule|localrule) (\w+):$", "".join(b for b in blocks if b.startswith("analysis ")), flags=re.MULTILINE
     )
-    assert set(rules) == {"evaluate", "evaluate_extract", "evaluate_extract_probe", "extract", "interpolate"}
+    assert set(rules) == {"evaluate", "evaluate_extract", "evaluate_extract_probe", "extract", "interpolate_match"}
 
 
 @on_slurm
