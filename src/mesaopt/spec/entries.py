@@ -1,6 +1,6 @@
 """Entries of the settings files: sweeps expanded, names checked, overrides applied."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -36,11 +36,19 @@ def named_entries(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def override(entries: dict[str, dict[str, Any]], overrides: Mapping[str, Any], where: str) -> None:
     """Change entries in place, by pattern over their names. Raises `InputError` for a pattern that matches nothing."""
     for pattern, changes in overrides.items():
-        matched = [name for name in entries if fnmatchcase(name, pattern)]
-        if not matched:
-            raise InputError(f"{where}: {unknown(pattern, 'name', list(entries))}")
-        for name in matched:
+        for name in fitting(list(entries), [pattern], where, "name"):
             _merge(entries[name], changes, f"{where}: {pattern}")
+
+
+def fitting(names: Sequence[str], patterns: Iterable[str], where: str, kind: str) -> set[str]:
+    """Those that fit one of the patterns. Raises `InputError` for a pattern that fits none; `kind` says what they name."""
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = [name for name in names if fnmatchcase(name, pattern)]
+        if not matched:
+            raise InputError(f"{where}: {unknown(pattern, kind, list(names))}")
+        found |= set(matched)
+    return found
 
 
 def _merge(target: dict[str, Any], changes: Any, where: str) -> None:

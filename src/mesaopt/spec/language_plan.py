@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.entries import named_entries, override
+from mesaopt.spec.entries import fitting, named_entries, override
 from mesaopt.spec.language import LanguageMeasures, LanguageRun
 from mesaopt.spec.look import Look, without_look
 from mesaopt.spec.text import Text
@@ -37,14 +36,14 @@ def language_plan(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Ma
     """
     entries = named_entries(experiments.get("language") or {})
     texts = {name: dict(values) for name, values in (experiments.get("texts") or {}).items()}
-    measures, without = dict(experiments.get("language_measures") or {}), []
+    measures, absent = dict(experiments.get("language_measures") or {}), set()
     for source, layer in layers:
         override(entries, layer.get("language") or {}, f"{source}: language")
         override(texts, layer.get("texts") or {}, f"{source}: texts")
         measures |= layer.get("language_measures") or {}
-        without += [(source, pattern) for pattern in layer.get("language_without") or []]
+        absent |= fitting(list(entries), layer.get("language_without") or [], f"{source}: language_without", "name")
     read = {name: _text(name, values, layers[-1][1].get("text") if layers else None) for name, values in texts.items()}
-    kept = _kept(entries, without)
+    kept = {name: values for name, values in entries.items() if name not in absent}
     runs = {name: _run(name, values, read) for name, values in kept.items()}
     looks = {name: _look(name, values) for name, values in kept.items()}
     return LanguagePlan(read, runs, LanguageMeasures.from_dict(measures), looks)
@@ -53,14 +52,6 @@ def language_plan(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Ma
 def language_looks(experiments: Mapping[str, Any]) -> dict[str, Look]:
     """How all runs look by experiments.yaml alone."""
     return {name: _look(name, values) for name, values in named_entries(experiments.get("language") or {}).items()}
-
-
-def _kept(entries: Mapping[str, dict[str, Any]], without: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-    for source, pattern in without:
-        if not any(fnmatchcase(name, pattern) for name in entries):
-            raise InputError(f"{source}: language_without: {unknown(pattern, 'name', list(entries))}")
-    left_out = [pattern for _, pattern in without]
-    return {name: of for name, of in entries.items() if not any(fnmatchcase(name, pattern) for pattern in left_out)}
 
 
 def _text(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -> Text:

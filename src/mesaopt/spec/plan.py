@@ -14,7 +14,7 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Analysis, Probe
 from mesaopt.spec.arguments import load
 from mesaopt.spec.beginnings import inherit, taken
-from mesaopt.spec.entries import expand, named_entries, override
+from mesaopt.spec.entries import expand, fitting, named_entries, override
 from mesaopt.spec.json import Spec
 from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.language_plan import LanguagePlan, language_looks, language_plan
@@ -151,10 +151,7 @@ def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
 
 def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], where: str) -> dict[str, Look]:
     """Those of all but the runs that figures of a scale do without. Raises `InputError` for a pattern that matches no run."""
-    for pattern in patterns:
-        if not any(fnmatchcase(run, pattern) for run in runs):
-            raise InputError(f"{where}: {unknown(pattern, 'run', runs)}")
-    absent = {run for run in runs if any(fnmatchcase(run, pattern) for pattern in patterns)}
+    absent = fitting(runs, patterns, where, "run")
     return {name: look for name, look in looks.items() if name not in absent}
 
 

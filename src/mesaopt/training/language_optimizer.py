@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mesaopt.spec.language import LanguageTraining
+from mesaopt.training import schedule
 from mesaopt.training.optimizer import EPSILON, AdamW
 
 
@@ -39,7 +40,5 @@ def learning_rate(training: LanguageTraining, seen: int) -> float:
     """After `seen` tokens: linear from `first_lr` to `lr`, then half a cosine to `final_lr`, which it keeps."""
     if seen < training.warmup:
         return training.first_lr + (training.lr - training.first_lr) * seen / training.warmup
-    if not training.horizon:
-        return training.lr
-    progress = min(1.0, (seen - training.warmup) / training.horizon)
-    return training.final_lr + (training.lr - training.final_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    final_lr = training.final_lr if training.horizon else None
+    return schedule.learning_rate(seen, training.lr, training.warmup, training.warmup + training.horizon, final_lr)
