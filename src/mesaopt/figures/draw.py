@@ -146,9 +146,16 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
     parts += [f"left out at {absent}"] if (absent := _left_out(drawn, record)) else []
     if any(panel.form for panel in drawn):
-        parts.append("preconditioned input " + {"published": "as published", "textbook": "as in the text"}[options.probe_form])
+        parts.append(f"preconditioned input {_form(record, options)}")
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
     return "  ·  ".join([*parts, _commit(record)])
+
+
+def _form(record: Mapping[str, Any], options: Style) -> str:
+    """Tables that were recorded before both forms were computed hold that of the text alone, under the name of the drawn one."""
+    panels = record.get("where", {}).get("panels")
+    both = panels is None or any(name.endswith("_textbook") for name in panels)
+    return "as published" if both and options.probe_form == "published" else "as in the text"
 
 
 def _left_out(drawn: Iterable[Panel], record: Mapping[str, Any]) -> str:
