@@ -43,6 +43,7 @@ lint: $(VENV)/development
 
 bench: $(VENV)/runtime
 	python benchmarks/training_speed.py $(if $(QUICK),--quick)
+	python benchmarks/language_speed.py $(if $(QUICK),--quick)
 
 bench-gpu: $(VENV)/runtime
 	python benchmarks/gpu_training.py

@@ -1,12 +1,13 @@
-"""Speed of language models: `python benchmarks/language_speed.py [--quick] [--device cuda]`.
+"""Speed of language models: `make bench`, or `python benchmarks/language_speed.py [--quick] [--device cuda]`.
 
-Tokens per second of a training step of one block of the laptop's size, forwards and backwards: this project's, the same written
-plainly in PyTorch (its own kernel for softmax, all weights at once for linear, one update a position for mesa), and the kernels
-of the package flash-linear-attention where it runs. On one thread and on all of them; variants take turns. Prints a table in
-Markdown.
+Tokens per second of training a model of one block of the laptop's size: by this project's step; by a plain loop of PyTorch, its
+own AdamW included, with attention written plainly (PyTorch's kernel for softmax, all weights at once for linear, an update a
+position for mesa); and by that loop with the kernels of the package flash-linear-attention, where it runs. On one thread and on
+two; variants take turns. Prints a table in Markdown.
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -22,12 +23,16 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from mesaopt.models.language import initialise_language  # noqa: E402
+from mesaopt.models.language import LanguageTransformer  # noqa: E402
 from mesaopt.models.language_block import MESA_FORMS, LanguageBlock  # noqa: E402
-from mesaopt.spec.language import LanguageModel  # noqa: E402
+from mesaopt.spec.language import LanguageModel, LanguageRun, LanguageTraining  # noqa: E402
+from mesaopt.spec.text import Text  # noqa: E402
+from mesaopt.stages.train_language import keep_memory  # noqa: E402
+from mesaopt.training.language_state import LanguageState  # noqa: E402
 
 LAPTOP = LanguageModel(("softmax",), d_model=128, n_heads=4, d_head=16, key_shift="zero", position_scale=0.3)
 GPU = replace(LAPTOP, d_model=512, n_heads=8, d_head=64)
+VOCABULARY = 1024
 KINDS = (("softmax", 0), ("linear", 0), ("linear", 2), ("mesa", 0), ("mesa", 2))
 
 Answers = Callable[[Tensor, Tensor, Tensor, LanguageBlock], Tensor]
@@ -54,6 +59,7 @@ def plain_mesa(q: Tensor, k: Tensor, v: Tensor, block: LanguageBlock) -> Tensor:
     return torch.stack(answers, dim=2)
 
 
+@functools.cache
 def library() -> dict[str, Answers]:
     """Kernels of flash-linear-attention, by kind; none where it is not there."""
     try:
@@ -87,26 +93,39 @@ def variants(kind: str) -> Iterator[tuple[str, Answers | None]]:
 
 
 def step_of(
-    kind: str, nu: int, variant: str, answers: Answers | None, batch: int, length: int, device: str
+    kind: str, nu: int, variant: str, answers: Answers | None, batch: int, length: int, device: str, threads: int
 ) -> Callable[[], None]:
-    """A training step without optimiser: tokens in, gradients of all weights out."""
-    settings = replace(GPU if device == "cuda" else LAPTOP, layers=(kind,), nu=nu)
+    """A training step on tokens that are there, updates of the weights included."""
+    model = replace(GPU if device == "cuda" else LAPTOP, layers=(kind,), nu=nu)
+    run = LanguageRun("text/block", Text("text", ("docstrings",), context_length=length), model, LanguageTraining(10**9, batch))
     form = "recursion" if variant.endswith("recursion") else "chunked"
-    model = initialise_language(settings, 1024, length, seed=1, mesa_form=form).to(device)
-    if answers is not None:
-        block = model.blocks()[0]
-        block._answers = lambda q, k, v, e: answers(q, k, v, block)  # type: ignore[method-assign]
-    tokens = torch.randint(0, 1024, (batch, length + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    state = LanguageState.initial(run, 1, VOCABULARY, device, form)
+    tokens = torch.randint(0, VOCABULARY, (batch, length + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    if answers is None:
+        torch.set_num_threads(1)
+        return lambda: synchronised(device, state.update(tokens, threads))
+    torch.set_num_threads(threads)
+    return plain_step(state.model, answers, tokens, device)
+
+
+def plain_step(model: LanguageTransformer, answers: Answers, tokens: Tensor, device: str) -> Callable[[], None]:
+    block = model.blocks()[0]
+    block._answers = lambda q, k, v, e: answers(q, k, v, block)  # type: ignore[method-assign]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, betas=(0.9, 0.95), weight_decay=0.1)
 
     def step() -> None:
-        model.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and answers is None):
-            logits = model(tokens[:, :-1])
-        F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        optimizer.zero_grad()
+        F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1).float(), tokens[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        synchronised(device)
 
     return step
+
+
+def synchronised(device: str, *_: object) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def rate(step: Callable[[], None], tokens: int, seconds: float) -> float:
@@ -127,16 +146,16 @@ def main() -> None:
     given = parser.parse_args()
     batch = 64 if given.device == "cuda" else 4
     rounds, seconds = (1, 0.5) if given.quick else (3, 2.0)
-    threads = (1,) if given.device == "cuda" else tuple(dict.fromkeys((1, os.cpu_count() or 1)))
+    threads = (1,) if given.device == "cuda" or os.cpu_count() == 1 else (1, 2)
     print("| block | variant | threads | tokens/s: median (range) |\n|---|---|---|---|")
     torch.set_flush_denormal(True)
+    keep_memory()
     for kind, nu in KINDS:
         found: dict[tuple[str, int], list[float]] = {}
         for _ in range(rounds):
             for variant, answers in variants(kind):
                 for count in threads:
-                    torch.set_num_threads(count)
-                    step = step_of(kind, nu, variant, answers, batch, given.length, given.device)
+                    step = step_of(kind, nu, variant, answers, batch, given.length, given.device, count)
                     found.setdefault((variant, count), []).append(rate(step, batch * given.length, seconds))
         for (variant, count), rates in found.items():
             middle = f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"

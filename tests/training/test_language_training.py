@@ -135,10 +135,10 @@ def test_an_interrupted_training_ends_with_the_same_bits(text, tmp_path, monkeyp
     train_language(run, 1, tokens, tmp_path / "whole/seed-1", options)
     update = LanguageState.update
 
-    def interrupted(state, windows):
+    def interrupted(state, windows, threads):
         if state.step == stopped_at:
             raise KeyboardInterrupt
-        return update(state, windows)
+        return update(state, windows, threads)
 
     monkeypatch.setattr(LanguageState, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -149,6 +149,15 @@ def test_an_interrupted_training_ends_with_the_same_bits(text, tmp_path, monkeyp
     train_language(run, 1, tokens, tmp_path / "parts/seed-1", options)
     assert went_on[0] == stopped_at + 1
     assert files(tmp_path / "parts/seed-1") == files(tmp_path / "whole/seed-1")
+
+
+@pytest.mark.parametrize("training", [{}, {"batch": 6, "micro_batch": 3, "tokens": 6 * 6 * 16}, {"batch": 1, "tokens": 6 * 16}])
+def test_a_second_thread_changes_no_bit(text, tmp_path, training):
+    spec, tokens = text
+    for name, threads in (("one", lambda: 1), ("two", lambda: 2), ("changing", iter([1, 2, 1, 2, 2, 1]).__next__)):
+        options = LanguageOptions(tmp_path / "c", progress="none", threads=threads)
+        train_language(made(spec, **training), 1, tokens, tmp_path / name / "seed-1", options)
+    assert files(tmp_path / "one/seed-1") == files(tmp_path / "two/seed-1") == files(tmp_path / "changing/seed-1")
 
 
 def test_seeds_differ_and_a_seed_does_not(text, tmp_path):

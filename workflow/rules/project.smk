@@ -34,7 +34,11 @@ if workflow.modifier.is_main_snakefile():
     environ["PYTHONSAFEPATH"] = "1"
 
 from mesaopt.errors import InputError
+from mesaopt.process import idle
 from mesaopt.process.home import with_a_home
+
+# so that a lone training uses all cores
+environ[idle.VARIABLE] = f"{os.getpid()} {workflow.cores or 1}"
 
 try:
     with_a_home()

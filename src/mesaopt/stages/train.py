@@ -17,6 +17,7 @@ from typing import Any
 from mesaopt.errors import InputError
 from mesaopt.process.device import choose_device
 from mesaopt.process.garbage import search_rarely
+from mesaopt.process.idle import threads_of
 from mesaopt.process.share import Share
 from mesaopt.process.stopping import StopRequest
 from mesaopt.process.threads import one_thread
@@ -42,9 +43,9 @@ def train_stage(
 ) -> None:
     """Train the run `spec` with the seeds of the paths `weights` (.../seed-N/weights.safetensors).
 
-    At most `threads` processes at a time (a GPU needs one), the last of which may use the threads of those that have ended, with
-    a checkpoint every so many seconds. Raises `InputError` in one line, or `SystemExit` where a process of the pack has said why
-    it failed.
+    At most `threads` processes at a time (a GPU needs one), the last of which may use the threads of those that have ended, and a
+    lone job all cores of its workflow; a checkpoint every so many seconds. Raises `InputError` in one line, or `SystemExit` where
+    a process of the pack has said why it failed.
     """
     folders = seed_folders(weights)
     if threads < 1 or checkpoint_every < 0:
@@ -54,7 +55,7 @@ def train_stage(
     if options["device"] == "cuda":
         _train_here(spec, folders, options)
     else:
-        _train_processes(spec, folders, options, threads)
+        _train_processes(spec, folders, options, threads, threads_of(threads))
 
 
 def seed_folders(weights: Sequence[Path]) -> dict[int, Path]:
@@ -84,8 +85,10 @@ def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any
     train(run, folders, Options(**(dict(options) | changed)))
 
 
-def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int) -> None:
-    """Every seed in a process of its own, at most `threads` at a time.
+def _train_processes(
+    run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int, usable: Callable[[], int]
+) -> None:
+    """Every seed in a process of its own, at most `threads` at a time, which share the threads that are `usable`.
 
     When one fails the others stop with a checkpoint: their job has failed, and started again it goes on where they were. For the
     same reason a finished seed keeps its checkpoint until the whole pack has finished.
@@ -101,7 +104,7 @@ def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, A
                     seed = waiting.pop(0)
                     running[seed] = _start(run, {seed: folders[seed]}, options, shares[seed], draws=not running)
                 for seed in running:
-                    shares[seed].give(threads // len(running))
+                    shares[seed].give(usable() // len(running))
                 time.sleep(_POLL_SECONDS)
                 if stop.signal is not None:
                     stop.leave()

@@ -9,6 +9,7 @@ import torch
 
 from mesaopt.errors import InputError
 from mesaopt.process.device import choose_device
+from mesaopt.process.idle import threads_of
 from mesaopt.spec.language import LanguageRun
 from mesaopt.training.language import LanguageOptions, train_language
 
@@ -29,14 +30,15 @@ def train_language_stage(
 ) -> None:
     """Train the run `spec` on the text at `tokens`; the seed is that of the path `weights` (.../seed-N/weights.safetensors).
 
-    With so many threads, and a checkpoint every so many seconds. Raises `InputError` in one line.
+    With so many threads, or, as a lone job, all cores of its workflow, and a checkpoint every so many seconds. Raises
+    `InputError` in one line.
     """
     seed = seed_of(weights)
     if threads < 1 or checkpoint_every < 0:
         raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
-    _keep_memory()
-    torch.set_num_threads(threads)
-    options = LanguageOptions(checkpoints, checkpoint_every, choose_device(device), mesa_form)
+    keep_memory()
+    torch.set_num_threads(1)
+    options = LanguageOptions(checkpoints, checkpoint_every, choose_device(device), mesa_form, threads=threads_of(threads))
     train_language(spec, seed, tokens, weights.parent, options)
 
 
@@ -48,7 +50,7 @@ def seed_of(weights: Path) -> int:
     return int(found[1])
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Freed memory is kept, or every step would page it in anew."""
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**30)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,16 @@ OUTPUTS = ("spec.json", "language_history.parquet", "provenance.json", "weights.
 
 @dataclass(frozen=True)
 class LanguageOptions:
-    """How to train; nothing here may change a result beyond rounding. `checkpoints` is the folder of all runs' checkpoints."""
+    """How to train; nothing here may change a result beyond rounding. `checkpoints` is the folder of all runs' checkpoints;
+    `threads` says, step by step, how many threads may compute on a CPU: two are of use, and change no bit.
+    """
 
     checkpoints: Path
     checkpoint_every: float = 60.0
     device: str = "cpu"
     mesa_form: str = MESA_FORMS[0]
     progress: str = "auto"
+    threads: Callable[[], int] = lambda: 1
 
 
 def train_language(run: LanguageRun, seed: int, tokens: Path, folder: Path, options: LanguageOptions) -> None:
@@ -125,7 +129,7 @@ class LanguageTrainer:
         while self.state.step < self.run.steps:
             self._test_if_due()
             windows = self.text.windows(self.seed, "text", self.state.step, self.run.training.batch)
-            self._check(self.state.update(windows))
+            self._check(self.state.update(windows, self.options.threads()))
             self.progress.update(self.state.step)
             self._keep(stop)
         self._test_if_due()
