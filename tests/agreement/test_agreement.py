@@ -1,5 +1,6 @@
 """Verdicts on claims from planted tables: agreement holds, disagreement is found, what is missing is named. And the page."""
 
+import json
 import re
 import shutil
 from itertools import pairwise
@@ -95,6 +96,15 @@ def test_what_is_missing_is_not_run(
         write_figure(tmp_path, "fig2", rows)
     judged = judge(shipped(AVERAGE), Tables(tmp_path), scale, without)
     assert judged["verdict"].tolist() == [NOT_RUN] and judged["reason"].tolist() == [reason]
+
+
+@pytest.mark.parametrize(("made", "reason"), [("paper", ""), ("smoke", "meant for the scale paper or laptop, recorded at smoke")])
+def test_a_recorded_table_is_judged_at_the_scale_of_its_record(tmp_path: Path, made: str, reason: str) -> None:
+    tables = Tables(write_figure(tmp_path / "tables", "fig2", *one_layer()))
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records/fig2.json").write_text(json.dumps({"scale": made}))
+    judged = judge(shipped(AVERAGE), tables, "recorded")
+    assert judged["reason"].tolist() == [reason] and judged["verdict"].tolist() == [NOT_RUN if reason else HOLDS]
 
 
 def test_a_position_that_is_not_there_is_not_run(tmp_path: Path) -> None:

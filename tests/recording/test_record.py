@@ -31,7 +31,7 @@ def test_tables_and_provenance_are_recorded(clone: Path, capsys: pytest.CaptureF
     assert facts["training_hours"] == pytest.approx(seconds / 3600, abs=0.01)
     lines = capsys.readouterr().out.splitlines()
     assert "fig13: recorded" in lines
-    assert "fig3: not finished at paper settings, not recorded" in lines
+    assert "fig3: not finished in results/smoke, not recorded" in lines
 
 
 def test_recorded_figures_are_drawn_without_any_other_job(clone: Path) -> None:
@@ -48,6 +48,21 @@ def test_the_comparison_with_published_curves_is_recorded(clone: Path) -> None:
     write_table(pd.DataFrame([names | counts]), "curves", SMOKE / "curves.parquet")
     record(SMOKE, RECORDED)
     assert (RECORDED / "curves.parquet").read_bytes() == (SMOKE / "curves.parquet").read_bytes()
+
+
+def test_a_table_at_paper_settings_is_not_replaced_by_one_of_another_scale(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(SMOKE, RECORDED)
+    recorded = RECORDED / "records/fig13.json"
+    recorded.write_text(json.dumps(json.loads(recorded.read_text()) | {"scale": "paper"}))
+    commit_all(clone, "recorded")
+    table = (RECORDED / "tables/fig13.parquet").read_bytes()
+    record(SMOKE, RECORDED)
+    assert "fig13: stays as recorded, at paper settings; the new one is of scale smoke" in capsys.readouterr().out.splitlines()
+    assert json.loads(recorded.read_text())["scale"] == "paper" and (RECORDED / "tables/fig13.parquet").read_bytes() == table
+    record(SMOKE, RECORDED, replace=["fig13"])
+    assert json.loads(recorded.read_text())["scale"] == "smoke"
 
 
 def test_a_changed_work_tree_is_refused(clone: Path) -> None:

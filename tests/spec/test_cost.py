@@ -14,7 +14,8 @@ from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
 from mesaopt.models.transformer import initialise
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.cost import Rates, duration, expectation, makespan, step_flops, training_flops
+from mesaopt.spec.analysis import Distil, Prompts
+from mesaopt.spec.cost import Rates, duration, expectation, fit_flops, makespan, step_flops, training_flops
 from mesaopt.spec.run import Model, Run, Task, Training
 
 TASK = Task("linear", 5, 5, 12)
@@ -70,6 +71,18 @@ def test_what_is_expected_follows_the_rates() -> None:
     assert two == pytest.approx(2 * one) and one > 0
     with pytest.raises(InputError, match=r"rates\.yaml: no device 'H101': CPU core, H100"):
         rates.device("H101")
+
+
+def test_fits_count_the_frozen_model_and_what_is_fitted() -> None:
+    run = Run("a/b", dataclasses.replace(TASK, context_length=50), MODELS["softmax"], TRAINING)
+    of_sequence = sum(step_flops(run, {}).values()) / TRAINING.batch
+    assert fit_flops(run, Distil(("plain",), steps=10, batch=8), {}) == pytest.approx(10 * 8 * of_sequence * 4 / 3)
+    assert fit_flops(run, Distil(steps=10, batch=8), {}) == pytest.approx(10 * 8 * of_sequence * 7 / 3)
+    both = Prompts(steps=10, separator_batch=3, prefix_batch=5)
+    assert fit_flops(run, both, {}) == pytest.approx(10 * 8 * of_sequence * 2 / 3)
+    assert fit_flops(run, dataclasses.replace(both, prefix=0), {}) == pytest.approx(10 * 3 * of_sequence * 2 / 3)
+    cores = expectation(Rates.read(ROOT), {}, [], 2, [(run, Distil())])[0]
+    assert cores.endswith("; seeds to train: 0, algorithms to learn: 0, layers and prompts to fit: 1")
 
 
 def test_a_dry_run_says_what_is_expected(tmp_path: Path) -> None:

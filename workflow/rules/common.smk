@@ -299,11 +299,8 @@ def shared_job(entries):
 
 # --- language models
 def language_run(wildcards):
-    """The run on text of a job; a scale may leave it out."""
-    runs = plan(wildcards.scale).language.runs
-    if wildcards.language not in runs:
-        stop(f"{wildcards.language} is left out at scale {wildcards.scale} (language_without in config/scales.yaml)")
-    return runs[wildcards.language]
+    """The run on text of a job."""
+    return plan(wildcards.scale).run(wildcards.language)
 
 
 def text_of(wildcards):

@@ -6,7 +6,7 @@ from collections import Counter
 from snakemake.logging import logger
 
 from mesaopt.spec.algorithm import Theory
-from mesaopt.spec.cost import Rates, expectation
+from mesaopt.spec.cost import FITTED, Rates, expectation
 from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run
 
@@ -20,8 +20,8 @@ def rates():
 
 
 def expected(jobs):
-    """Lines about trainings and learning; none where nothing of the kind is planned."""
-    trainings, learned = Counter(), []
+    """Lines about trainings, fits and learning; none where nothing of the kind is planned."""
+    trainings, learned, fitted = Counter(), [], []
     for job in jobs:
         command = (job.rule.shellcmd or "").split()[4:5]
         if command == ["train"]:
@@ -31,7 +31,11 @@ def expected(jobs):
             trainings[LanguageRun.from_json(job.params.spec)] += 1
         elif command == ["learn"]:
             learned.append(Theory.from_json(job.params.spec))
-    return expectation(rates(), trainings, learned, workflow.cores or os.cpu_count() or 1) if trainings or learned else []
+        elif job.rule.name in FITTED:
+            scale, run = job.wildcards.scale, job.wildcards.run
+            fitted.append((plan(scale).run(run), analysis_settings(job.rule.name, scale, run)))
+    cores = workflow.cores or os.cpu_count() or 1
+    return expectation(rates(), trainings, learned, cores, fitted) if trainings or learned or fitted else []
 
 
 class Expected(logging.Filter):

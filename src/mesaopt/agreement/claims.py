@@ -97,7 +97,7 @@ class Claims:
     changes: tuple[Change, ...]
 
     def at(self, scale: str) -> tuple[Claim, ...]:
-        """Those meant for a scale; recorded tables are of paper settings."""
+        """Those meant for a scale; recorded tables are of paper settings, but for some whose record says otherwise."""
         return tuple(claim for claim in self.claims if settings_of(scale) in claim.scales)
 
     def figures(self, scale: str) -> tuple[str, ...]:

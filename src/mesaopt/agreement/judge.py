@@ -65,8 +65,10 @@ def judge(
 
 def _measure(claim: Claim, tables: Tables, scale: str, without: Sequence[str]) -> tuple[Judgement | None, str]:
     """The judgement, or why there is none."""
-    if settings_of(scale) not in claim.scales:
-        return None, f"meant for the scale {' or '.join(claim.scales)}"
+    others = [made for name in claim.figures if (made := tables.scale(name, scale)) not in claim.scales]
+    if others:
+        meant = f"meant for the scale {' or '.join(claim.scales)}"
+        return None, meant if others[0] == settings_of(scale) else f"{meant}, recorded at {others[0]}"
     if left_out := [name for name in claim.figures if name in without]:
         return None, f"{' and '.join(left_out)} left out (agreement_without)"
     try:

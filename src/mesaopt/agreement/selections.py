@@ -5,8 +5,10 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from mesaopt.agreement.claims import Claim, Selection
+from mesaopt.agreement.claims import Claim, Selection, settings_of
 from mesaopt.agreement.statistics import Curve
+from mesaopt.figures.records import read_json
+from mesaopt.spec.files import RECORD
 from mesaopt.store.tables import read_table
 
 
@@ -38,6 +40,13 @@ class Tables:
                 raise NotMeasured(f"there is no table of {name}")
             self._read[name] = read_table(path, "figure")
         return self._read[name]
+
+    def scale(self, name: str, folder: str) -> str:
+        """The scale at which the table of a figure was made, in the folder of a scale: of a recorded one its record says it."""
+        path = self._folder.parent / RECORD.place.format(figure=name)
+        if folder != "recorded" or not path.exists():
+            return settings_of(folder)
+        return str(read_json(path).get("scale", settings_of(folder)))
 
 
 def values_by_seed(claim: Claim, tables: Figures) -> dict[int, float]:

@@ -53,8 +53,8 @@ def record(
     seed), and the comparison with published curves.
 
     Where seeds of the same settings are recorded already, the result is the union; where settings or content differ, the new
-    table takes the place of the recorded one. Says in one line what each figure's state is. Verdicts on claims are not kept: they
-    are judged anew on what is recorded.
+    table takes the place of the recorded one, but none of another scale that of paper settings. Says in one line what each
+    figure's state is. Verdicts on claims are not kept: they are judged anew on what is recorded.
 
     Raises `InputError`, before anything is written, when the work tree has changes (the commit would not describe what was run),
     when there is nothing to record, when a table is damaged or was made by changed code, and when recorded seeds would be lost
@@ -78,7 +78,7 @@ def record(
     weights.write(found, recorded)
     for name in FIGURES:
         if name not in finished:
-            print(f"{name}: not finished at paper settings, not recorded")
+            print(f"{name}: not finished in {results}, not recorded")
 
 
 def _refuse_changes(recorded: Path) -> None:
@@ -103,6 +103,8 @@ def _step(name: str, results: Path, recorded: Path, replace: bool, order: Sequen
         return Step(name, "recorded", copied=True)
     old = _read(recorded, name)
     lost, why = old.seeds - new.seeds, difference(old, new)
+    if old.facts["scale"] == "paper" != new.facts["scale"] and not replace:
+        return Step(name, f"stays as recorded, at paper settings; the new one is of scale {new.facts['scale']}")
     if replace:
         return Step(name, f"recorded in place of the former one{f', {_words(lost)} dropped' if lost else ''}", copied=True)
     if why is None:
@@ -129,7 +131,7 @@ def _joined(name: str, old: Made, new: Made, union: Made) -> Step:
 def _read(folder: Path, name: str) -> Made:
     table, provenance = (folder / _place(file, name) for file in (TABLE, RECORD))
     made = Made(read_table(table, "figure"), read_json(provenance))
-    if missing := [key for key in ("seeds", "runs", "training_hours", "versions", *LISTS) if key not in made.facts]:
+    if missing := [key for key in ("scale", "seeds", "runs", "training_hours", "versions", *LISTS) if key not in made.facts]:
         raise InputError(f"{provenance}: not the provenance of a figure (no {', '.join(missing)}); collect the figure again")
     return made
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from mesaopt.errors import InputError
 from mesaopt.spec.algorithm import INPUTS, Theory
+from mesaopt.spec.analysis import Distil, Prompts
 from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run
 from mesaopt.spec.yaml_files import check, read_yaml
 
+#: analyses that fit something by gradient descent
+FITTED = ("distil", "tune-prompts")
 #: the vocabulary of a text that does not say how large it is
 _BYTES = 257
 #: forward, and backward twice that
@@ -76,6 +79,10 @@ class Device:
         """Expected for one seed of a training on text; `text` is the rate for that."""
         return run.training.tokens * language_flops(run) / (self.gflops.get("text", self.gflops["other"]) * 1e9)
 
+    def fitting(self, run: Run, settings: Distil | Prompts, recursion: Mapping[str, float]) -> float:
+        """Expected for what is fitted beside a trained model; `fit` is the rate for that."""
+        return fit_flops(run, settings, recursion) / (self.gflops.get("fit", self.gflops["other"]) * 1e9)
+
     def learning(self, theory: Theory) -> float:
         """Expected for learning a hand-written algorithm; `learn_step` is that of six steps of preconditioning."""
         step = self.learn_step[theory.input] * (theory.n_steps + 3) / 9
@@ -135,6 +142,17 @@ def training_flops(run: Run, recursion: Mapping[str, float]) -> float:
     return run.training.steps * sum(step_flops(run, recursion).values())
 
 
+def fit_flops(run: Run, settings: Distil | Prompts, recursion: Mapping[str, float]) -> float:
+    """Operations of distilling linear layers, each start's training beside a forward pass of the frozen model; or of tuning
+    tokens, the separator first and then the prefix, which needs no gradients of weights.
+    """
+    of_sequence = sum(step_flops(run, recursion).values()) / run.training.batch
+    if isinstance(settings, Distil):
+        return settings.steps * settings.batch * of_sequence * (len(settings.starts) + 1 / _PASSES)
+    sequences = settings.separator_batch + (settings.prefix_batch if settings.prefix else 0)
+    return settings.steps * sequences * of_sequence * (_PASSES - 1) / _PASSES
+
+
 def language_flops(run: LanguageRun) -> float:
     """Operations per token of a training on text; mesa's recursion counts as two products with R forwards, four backwards."""
     model, size = run.model, run.model.n_heads * run.model.d_head
@@ -162,23 +180,34 @@ def makespan(jobs: Iterable[float], workers: int) -> float:
     return max(busy)
 
 
-def expectation(rates: Rates, trainings: Mapping[Run | LanguageRun, int], learned: Iterable[Theory], cores: int) -> list[str]:
-    """A line for every device: what seeds of trainings and what algorithms take there, on `cores` cores and one card.
+def expectation(
+    rates: Rates,
+    trainings: Mapping[Run | LanguageRun, int],
+    learned: Iterable[Theory],
+    cores: int,
+    fitted: Iterable[tuple[Run, Distil | Prompts]] = (),
+) -> list[str]:
+    """A line for every device: what seeds of trainings, what is fitted beside them and what algorithms take there, on `cores`
+    cores and one card.
 
     Seeds of a run share a card; hand-written algorithms are learned on the cores, beside it.
     """
-    learned = list(learned)
+    learned, fitted = list(learned), list(fitted)
     seeds = sum(trainings.values())
     lines = []
     for device in rates.devices:
         by_run = {run: device.any_run(run, rates.recursion) for run in trainings}
         learning = [device.learning(theory) for theory in learned]
+        fitting = [device.fitting(run, settings, rates.recursion) for run, settings in fitted]
         if device.runs_on == "cpu":
             jobs = [by_run[run] for run, count in trainings.items() for _ in range(count)]
-            taken, where = makespan(jobs + learning, cores), f"{cores} x {device.name}"
+            taken, where = makespan(jobs + fitting + learning, cores), f"{cores} x {device.name}"
         else:
             card = sum(by_run[run] * count for run, count in trainings.items())
-            taken, where = max(card, makespan(learning, cores)), f"one {device.name}"
+            taken, where = max(card + sum(fitting), makespan(learning, cores)), f"one {device.name}"
         note = f" ({device.note})" if device.note else ""
-        lines.append(f"{where}: about {duration(taken)}{note}; seeds to train: {seeds}, algorithms to learn: {len(learned)}")
+        fits = f", layers and prompts to fit: {len(fitted)}" if fitted else ""
+        lines.append(
+            f"{where}: about {duration(taken)}{note}; seeds to train: {seeds}, algorithms to learn: {len(learned)}{fits}"
+        )
     return lines

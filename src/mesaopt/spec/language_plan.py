@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.entries import fitting, named_entries, override
+from mesaopt.spec.entries import named_entries, override
 from mesaopt.spec.language import LanguageMeasures, LanguageRun
 from mesaopt.spec.look import Look, without_look
 from mesaopt.spec.text import Text
@@ -16,7 +16,7 @@ OWN = "folder"
 
 @dataclass(frozen=True)
 class LanguagePlan:
-    """`runs` are those of the scale; runs that it leaves out have no look, and figures show none of them."""
+    """Texts, runs on them and how these look, by name, and what is measured of them."""
 
     texts: dict[str, Text]
     runs: dict[str, LanguageRun]
@@ -36,16 +36,14 @@ def language_plan(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Ma
     """
     entries = named_entries(experiments.get("language") or {})
     texts = {name: dict(values) for name, values in (experiments.get("texts") or {}).items()}
-    measures, absent = dict(experiments.get("language_measures") or {}), set()
+    measures = dict(experiments.get("language_measures") or {})
     for source, layer in layers:
         override(entries, layer.get("language") or {}, f"{source}: language")
         override(texts, layer.get("texts") or {}, f"{source}: texts")
         measures |= layer.get("language_measures") or {}
-        absent |= fitting(list(entries), layer.get("language_without") or [], f"{source}: language_without", "name")
     read = {name: _text(name, values, layers[-1][1].get("text") if layers else None) for name, values in texts.items()}
-    kept = {name: values for name, values in entries.items() if name not in absent}
-    runs = {name: _run(name, values, read) for name, values in kept.items()}
-    looks = {name: _look(name, values) for name, values in kept.items()}
+    runs = {name: _run(name, values, read) for name, values in entries.items()}
+    looks = {name: _look(name, values) for name, values in entries.items()}
     return LanguagePlan(read, runs, LanguageMeasures.from_dict(measures), looks)
 
 

@@ -132,8 +132,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         beginnings=taken(named, runs),
         sweep=sweep,
         analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
-        looks=_without(_looks(entries), scales[scale].get("without") or (), list(runs), f"scale {scale}: without")
-        | language.looks,
+        looks=_without(_looks(entries) | language.looks, scales[scale].get("without") or (), [*runs, *language.runs], scale),
         language=language,
     )
 
@@ -149,9 +148,9 @@ def _looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Look]:
     return {name: Look.of(name, entry) for table in entries.values() for name, entry in table.items()}
 
 
-def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], where: str) -> dict[str, Look]:
+def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], scale: str) -> dict[str, Look]:
     """Those of all but the runs that figures of a scale do without. Raises `InputError` for a pattern that matches no run."""
-    absent = fitting(runs, patterns, where, "run")
+    absent = fitting(runs, patterns, f"scale {scale}: without", "run")
     return {name: look for name, look in looks.items() if name not in absent}
 
 

@@ -1,6 +1,6 @@
 """Language models: perplexity and in-context-learning score along the training, and the attention of a first layer.
 
-A scale may leave out runs (`language_without` in config/scales.yaml); what is drawn are the others.
+A scale may do without runs (`without` in config/scales.yaml); what is drawn are the others.
 """
 
 from collections.abc import Sequence
