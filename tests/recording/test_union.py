@@ -228,6 +228,6 @@ def test_what_is_no_provenance_or_no_figure(place: Path) -> None:
     with pytest.raises(InputError, match="unknown figure 'fig222': did you mean 'fig22'"):
         record(results, RECORDED, replace=["fig222"])
     (results / "records/fig2.json").write_text('{"seeds": [1], "commits": ["a"]}')
-    with pytest.raises(InputError, match=r"fig2.json: not the provenance of a figure \(no runs, training_hours"):
+    with pytest.raises(InputError, match=r"fig2.json: not the provenance of a figure \(no scale, runs, training_hours"):
         record(results, RECORDED)
     assert not RECORDED.exists()
