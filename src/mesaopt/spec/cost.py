@@ -21,6 +21,8 @@ FITTED = ("distil", "tune-prompts")
 _BYTES = 257
 #: forward, and backward twice that
 _PASSES = 3
+#: products with R per position, forwards and backwards, that a mesa-layer of a language model is worth
+_CHUNKED = 24
 #: what is no attention layer: embedding, readout, MLP
 REST = "rest"
 
@@ -154,12 +156,14 @@ def fit_flops(run: Run, settings: Distil | Prompts, recursion: Mapping[str, floa
 
 
 def language_flops(run: LanguageRun) -> float:
-    """Operations per token of a training on text; mesa's recursion counts as two products with R forwards, four backwards."""
+    """Operations per token of a training on text; those of a mesa-layer's chunks count as so many products with R that its speed
+    on a CPU is that of the other products.
+    """
     model, size = run.model, run.model.n_heads * run.model.d_head
     weights = len(model.layers) * (4 * size + 2 * model.d_mlp) * model.d_model + (run.task.vocabulary or _BYTES) * model.d_model
     keys = max(1, 2 * model.nu) * model.d_head
     attention = len(model.layers) * 2 * run.task.context_length * size
-    recursion = model.layers.count("mesa") * model.n_heads * 2.0 * 6 * keys**2
+    recursion = model.layers.count("mesa") * model.n_heads * 2.0 * _CHUNKED * keys**2
     return _PASSES * (2 * weights + attention) + recursion
 
 
