@@ -14,6 +14,7 @@ from workflow_folder import ROOT, planned, snakemake
 from mesaopt.__main__ import main
 from mesaopt.errors import InputError
 from mesaopt.recording.record import record
+from mesaopt.recording.weights import copies
 from mesaopt.spec.yaml_files import read_yaml
 from mesaopt.store.tables import write_table
 
@@ -131,6 +132,12 @@ def test_weights_are_recorded_and_analysed_without_a_training(clone: Path, capsy
     assert made and made.items() <= before.items()
     assert not Path("results/paper").exists() and not git(clone, "status", "--porcelain", "results/recorded/runs")
     assert planned(clone, "analyses", "--config", "scale=recorded") == {}
+
+
+def test_weights_of_language_models_are_not_recorded(tmp_path: Path) -> None:
+    facts = {"commits": ["a"], "runs": {"text/a": {"seeds": [1, 11], "spec": {"task": {"corpora": ["docstrings"]}}}}}
+    found = copies("fig26", facts, tmp_path, tmp_path, 1.0)
+    assert not found.files and found.lines == ["fig26: weights of language models are not recorded: text/a"]
 
 
 def settings_of_smoke_as_paper(clone: Path) -> None:

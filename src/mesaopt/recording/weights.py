@@ -53,10 +53,15 @@ class Training:
 
 
 def trainings(facts: Mapping[str, Any]) -> Iterator[Training]:
-    """All trainings behind a figure, from its JSON."""
+    """All trainings behind a figure, from its JSON, but for those of language models, whose weights are not recorded."""
     for run, of in facts["runs"].items():
-        for seed in of["seeds"]:
+        for seed in () if on_text(of["spec"]) else of["seeds"]:
             yield Training(run, seed, of["spec"], of.get("hours", {}).get(str(seed)), tuple(facts["commits"]))
+
+
+def on_text(spec: Mapping[str, Any]) -> bool:
+    """Whether a run's spec is that of a language model."""
+    return "corpora" in spec.get("task", {})
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,10 @@ def copies(name: str, facts: Mapping[str, Any], results: Path, recorded: Path, b
         (large, f"weights over {bound:g} MB a seed are not recorded, of {{}}; they are by: {more}"),
         (gone, f"no weights of {{}}: the trainings that its values come from are not in {results / 'runs'}"),
     ]
-    return Copies(files, [f"{name}: {line.format(_words(of))}" for of, line in lines if of])
+    said = [f"{name}: {line.format(_words(of))}" for of, line in lines if of]
+    if language := [run for run, of in facts["runs"].items() if on_text(of["spec"])]:
+        said.append(f"{name}: weights of language models are not recorded: {', '.join(language)}")
+    return Copies(files, said)
 
 
 def _parameters(facts: Mapping[str, Any], results: Path, recorded: Path) -> dict[Path, Path]:
