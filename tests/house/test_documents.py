@@ -4,6 +4,7 @@ import re
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from recipes import NEW, recipes
@@ -128,6 +129,20 @@ def test_every_figure_has_a_row_in_the_page_that_the_readme_leads_to() -> None:
     page = (ROOT / "docs/figures.md").read_text()
     assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", page, flags=re.MULTILINE) == list(FIGURES)
     assert "(docs/figures.md)" in README
+
+
+def test_the_page_on_language_says_what_the_recorded_tables_say() -> None:
+    tables = [pd.read_parquet(ROOT / f"results/recorded/tables/fig{number}.parquet") for number in (26, 27)]
+    rows = pd.concat(tables)
+    rows = rows[rows["panel"].isin(["loss", "loss_2", "final_score", "final_score_2"])].sort_values(["panel", "seed"])
+    values = {
+        (series, panel.removesuffix("_2")): ", ".join(f"{y:.3f}".replace("-", "−") for y in of["y"])
+        for (series, panel), of in rows.groupby(["series", "panel"])
+    }
+    said = re.findall(
+        r"^\| [^|]+ \| (\d\.\d{3}, \d\.\d{3}) \| (−[^|]+) \|$", (ROOT / "docs/language.md").read_text(), re.MULTILINE
+    )
+    assert set(said) == {(values[name, "loss"], values[name, "final_score"]) for name, _ in values} and len(said) == 12
 
 
 def test_every_caption_says_where_the_values_and_their_record_are() -> None:
