@@ -48,8 +48,8 @@ window.addEventListener("load", async () => {{
 
 
 def _opened(page: Path, anchor: str, *more: str) -> "subprocess.CompletedProcess[str]":
-    """Chromium's own HTML of a page after ten seconds of the page's clock, which do not take ten seconds."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom", *more]
+    """Chromium's own HTML of a page after thirty seconds of the page's clock, which do not take thirty seconds."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000", "--dump-dom", *more]
     home = {"HOME": str(page.parent), "XDG_CONFIG_HOME": str(page.parent)}
     line = [chromium(), *options, f"{page.as_uri()}{anchor}"]
     return subprocess.run(line, capture_output=True, text=True, timeout=180, env=os.environ | home)

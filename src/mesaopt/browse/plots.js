@@ -121,7 +121,9 @@ function curveLayout(panel, controls, shown, traces) {
   const layout = {
     xaxis: {title: {text: axes.x, standoff: 8}, zeroline: false, ...axes.x_range && {range: axes.x_range}},
     yaxis: {title: {text: axes.y, standoff: 8}, type: log ? "log" : "linear", zeroline: false,
-      exponentformat: "power", minorloglabels: "complete", ...log && {tickformat: "~g"},
+      exponentformat: "power", minorloglabels: "complete",
+      // left alone, few values can bring labels whose width changes how many there are, and so on
+      ...log ? {tickformat: "~g"} : {nticks: 7},
       ...range && {range: log ? range.map(value => Math.log10(value)) : range}},
   };
   if (axes.ticks) Object.assign(layout.xaxis, {ticktext: axes.ticks[0], tickvals: axes.ticks[1]});
