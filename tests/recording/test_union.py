@@ -26,12 +26,13 @@ RECORDED = Path("recorded")
 
 
 def part(folder: Path, name: str, seeds: tuple[int, ...], **facts: str) -> Path:
-    """A finished figure of some seeds, whose trainings were recorded with `facts`, under `folder`."""
+    """A finished figure of some seeds at paper settings, whose trainings were recorded with `facts`, under `folder`."""
     results = write_results(folder, seeds, only=name)
     for path in inputs(name, seeds):
         if path.endswith("provenance.json"):
             change(results / path, **facts)
     collect(name, results, seeds, results / f"tables/{name}.parquet", results / f"records/{name}.json")
+    change(results / f"records/{name}.json", scale="paper")
     return results
 
 

@@ -160,19 +160,22 @@ DEFAULTS: dict[type, dict[str, Any]] = {
 }
 
 
-def recorded_specs() -> list[tuple[type, str, dict[str, Any]]]:
-    """(kind, name, settings) of every run and algorithm behind every recorded table."""
+def recorded_specs() -> list[tuple[type, str, dict[str, Any], str]]:
+    """(kind, name, settings, scale) of every run and algorithm behind every recorded table."""
     found = []
     for path in RECORDED:
         facts = json.loads(path.read_text())
-        found += [(Run, name, entry["spec"]) for name, entry in facts["runs"].items()]
-        found += [(Theory, name, entry["spec"]) for name, entry in facts.get("algorithms", {}).items()]
+        for name, entry in facts["runs"].items():
+            kind = LanguageRun if name.startswith("text/") else Run
+            found.append((kind, name, entry["spec"], facts["scale"]))
+        for name, entry in facts.get("algorithms", {}).items():
+            found.append((Theory, name, entry["spec"], facts["scale"]))
     return found
 
 
-def paper_plan() -> Any:
+def plan_of(scale: str = "paper") -> Any:
     experiments, scales = (read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales"))
-    return resolve(experiments, scales, {}, "paper")
+    return resolve(experiments, scales, {}, scale)
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
@@ -195,18 +198,18 @@ def test_the_identity_says_what_differs_from_the_defaults() -> None:
 
 
 def test_every_recorded_spec_is_that_of_today() -> None:
-    plan = paper_plan()
     specs = recorded_specs()
+    plans = {scale: plan_of(scale) for *_, scale in specs}
     assert len(specs) > 40
-    for kind, name, settings in specs:
-        of = plan.run(name) if kind is Run else plan.algorithm(name)
+    for kind, name, settings, scale in specs:
+        of = plans[scale].algorithm(name) if kind is Theory else plans[scale].any_run(name)
         read = kind.from_dict(settings)  # type: ignore[attr-defined]
         assert read == of and read.to_json() == of.to_json(), name
 
 
 def test_a_new_setting_changes_no_identity_and_joins_recorded_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field is added to tasks and trainings, as the next task or figure will; all that is recorded still matches."""
-    before = {name: run.to_json() for name, run in paper_plan().runs.items()}
+    before = {name: run.to_json() for name, run in plan_of().runs.items()}
     grown = {
         name: dataclasses.make_dataclass(name, [(f"new_{name.lower()}", float, 0.5)], bases=(old,), frozen=True)
         for name, old in (("Task", Task), ("Training", Training))
@@ -219,13 +222,13 @@ def test_a_new_setting_changes_no_identity_and_joins_recorded_tables(monkeypatch
     for name, kind in {**grown, "Run": run, "Theory": theory}.items():
         for module in ("mesaopt.spec.run", "mesaopt.spec.plan", "mesaopt.recording.union"):
             monkeypatch.setattr(f"{module}.{name}", kind, raising=False)
-    plan = paper_plan()
+    plan = plan_of()
     assert plan.run("linear/lsa-d6").training.new_training == 0.5
     assert {name: one.to_json() for name, one in plan.runs.items()} == before
     for path in RECORDED:
         old = Made(read_table(table_of(path), "figure"), json.loads(path.read_text()))
         facts = json.loads(path.read_text())
-        for name, entry in facts["runs"].items():
+        for name, entry in ((name, entry) for name, entry in facts["runs"].items() if name in plan.runs):
             entry["spec"] = json.loads(json.dumps(plan.run(name).to_dict()))
             assert entry["spec"] != old.facts["runs"][name]["spec"]
         for name, entry in facts.get("algorithms", {}).items():
@@ -234,6 +237,6 @@ def test_a_new_setting_changes_no_identity_and_joins_recorded_tables(monkeypatch
 
 
 def test_a_setting_that_differs_still_makes_another_run() -> None:
-    run = paper_plan().run("linear/lsa-d1")
+    run = plan_of().run("linear/lsa-d1")
     other = dataclasses.replace(run, task=dataclasses.replace(run.task, state_noise=0.02))
     assert other.to_json() != run.to_json() and spec.Run.from_json(other.to_json()) == other

@@ -12,7 +12,9 @@ import pandas as pd
 from mesaopt.errors import InputError
 from mesaopt.figures.registry import figure
 from mesaopt.recording.union_facts import Made, single_panels, united_facts
+from mesaopt.recording.weights import on_text
 from mesaopt.spec.algorithm import Theory
+from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.run import Run
 
 #: place of a seed among all
@@ -21,7 +23,7 @@ Rank = Callable[[int], tuple[int, int]]
 
 def difference(old: Made, new: Made) -> str | None:
     """Why two tables of a figure cannot be joined, in a few words: other settings or content. None if they can be."""
-    first, second = ({run: _settings(Run, of["spec"]) for run, of in made.facts["runs"].items()} for made in (old, new))
+    first, second = ({run: _settings_of_run(of["spec"]) for run, of in made.facts["runs"].items()} for made in (old, new))
     learned = [made.facts.get("algorithms", {}) for made in (old, new)]
     both = sorted(learned[0].keys() & learned[1].keys())  # older records do not say it
     for name in both:
@@ -29,7 +31,11 @@ def difference(old: Made, new: Made) -> str | None:
     return _first_difference(first, second) or _other_content(old.table, new.table)
 
 
-def _settings(kind: type[Run] | type[Theory], spec: Mapping[str, Any]) -> Mapping[str, Any]:
+def _settings_of_run(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _settings(LanguageRun if on_text(spec) else Run, spec)
+
+
+def _settings(kind: type[Run] | type[LanguageRun] | type[Theory], spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Every setting: what an older version wrote lacks those that came later, which had their defaults."""
     try:
         return kind.from_dict(spec).to_dict()
