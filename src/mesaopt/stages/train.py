@@ -55,7 +55,7 @@ def train_stage(
     if options["device"] == "cuda":
         _train_here(spec, folders, options)
     else:
-        _train_processes(spec, folders, options, threads, threads_of(threads))
+        _train_processes(spec, folders, options, threads)
 
 
 def seed_folders(weights: Sequence[Path]) -> dict[int, Path]:
@@ -85,17 +85,15 @@ def _train_here(run: Run, folders: Mapping[int, Path], options: Mapping[str, Any
     train(run, folders, Options(**(dict(options) | changed)))
 
 
-def _train_processes(
-    run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int, usable: Callable[[], int]
-) -> None:
-    """Every seed in a process of its own, at most `threads` at a time, which share the threads that are `usable`.
+def _train_processes(run: Run, folders: Mapping[int, Path], options: dict[str, Any], threads: int) -> None:
+    """Every seed in a process of its own, at most `threads` at a time, which share these and the cores that nobody uses.
 
     When one fails the others stop with a checkpoint: their job has failed, and started again it goes on where they were. For the
     same reason a finished seed keeps its checkpoint until the whole pack has finished.
     """
     waiting = list(folders)
     running: dict[int, subprocess.Popen[bytes]] = {}
-    shares = {seed: Share() for seed in folders}
+    shares, usable = {seed: Share() for seed in folders}, threads_of(threads)
     options["keep_checkpoint"] = len(folders) > 1
     with StopRequest() as stop:
         try:
