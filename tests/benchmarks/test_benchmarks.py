@@ -27,6 +27,7 @@ from workflow_folder import copy_workflow, planned  # noqa: E402
 
 from mesaopt.backends.choose import TorchBackend  # noqa: E402
 from mesaopt.data.sequences import generate, training_batch  # noqa: E402
+from mesaopt.figures.registry import FIGURES, runs  # noqa: E402
 from mesaopt.models.transformer import Transformer, initialise  # noqa: E402
 from mesaopt.spec.cost import Rates  # noqa: E402
 from mesaopt.spec.plan import resolve  # noqa: E402
@@ -218,9 +219,16 @@ def test_the_hour_has_a_row_for_every_training(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "provenance.json").write_text(json.dumps(facts))
     text = hour.table(plan, Rates.read(hour.ROOT), "H100", tmp_path)
-    rows = dict(re.findall(r"^\| `(.+?)` \|.*\| (\S+) \|$", text, flags=re.MULTILINE))
-    assert rows.keys() == {run.name for run in hour.trained_runs(plan)} and len(rows) > 50
-    assert rows.pop("linear/lsa-d6") == "9" and set(rows.values()) == {"-"}
+    rows = {(run, what): rest for run, what, rest in re.findall(r"^\| `(.+?)` \| (.+?) \| (.*) \|$", text, flags=re.MULTILINE)}
+    trained = {run for run, what in rows if not what.startswith("`")}
+    shown = {run for name in FIGURES for run in runs(name, plan.looks)} - plan.language.runs.keys()
+    assert trained == {plan.beginnings.get(run, run) for run in shown} and len(trained) > 50
+    fitted = {(run, what) for run, what in rows if what.startswith("`")}
+    assert {("linear-long/hybrid", "`tune-prompts`"), ("unclipped-n20-noise0p01/softmax-d7", "`distil`")} < fitted
+    took = {run: rest.split(" | ")[-1] for (run, what), rest in rows.items()}
+    assert took.pop("linear/lsa-d6") == "9" and set(took.values()) == {"-"}
+    seeds = {run: rest.split(" | ")[1] for (run, what), rest in rows.items()}
+    assert seeds["linear/lsa-d6"] == "5" and seeds["unclipped-n20-noise0p01/softmax-d2-constructed"] == "1"
 
 
 def test_how_busy_a_gpu_is(tmp_path: Path) -> None:
