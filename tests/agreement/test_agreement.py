@@ -242,6 +242,8 @@ def test_a_caption_ends_with_the_claims_on_its_figure_and_their_numbers() -> Non
     for row in judged[judged["claim"].isin(names)].itertuples():
         assert (f"* {row.sentence}\n  Ours {page.estimate(row)}, " in once) is (row.verdict != NOT_RUN)
     assert captions.with_claims(once, "fig2", shipped(), judged) == once
+    assert "at the paper's settings, with" in once
+    assert "at the scale laptop, with" in captions.with_claims(once, "fig2", shipped(), judged, "laptop")
     assert captions.with_claims(once, "a-figure-without-claims", shipped(), judged) == "**Title.**\n"
 
 
