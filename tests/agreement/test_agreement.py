@@ -185,8 +185,16 @@ def judged_examples() -> pd.DataFrame:
     return judged
 
 
+def test_the_page_says_where_tables_are_of_another_scale() -> None:
+    judged = judged_examples()
+    assert set(judged["made_at"]) == {"paper"}
+    judged.loc[judged["claim"] == AVERAGE, "made_at"] = "laptop"
+    assert "\n\nMade at another scale: fig2 at `laptop`.\n\n" in page.page(shipped(), judged, None, None, "recorded")
+
+
 def test_the_page_says_what_was_found() -> None:
     text = page.page(shipped(), judged_examples(), None, None, "recorded")
+    assert "Made at another scale" not in text
     assert "holds 1, fails 2, undecided 1, undecided: too few seeds 1, not run" in text
     assert "| 0.970 (0.960 to 0.980) | 0.95 to 1.05 | 0.993 |" in text and "| holds | undecided |" in text
     assert (
@@ -243,7 +251,7 @@ def test_a_caption_ends_with_the_claims_on_its_figure_and_their_numbers() -> Non
         assert (f"* {row.sentence}\n  Ours {page.estimate(row)}, " in once) is (row.verdict != NOT_RUN)
     assert captions.with_claims(once, "fig2", shipped(), judged) == once
     assert "at the paper's settings, with" in once
-    assert "at the scale laptop, with" in captions.with_claims(once, "fig2", shipped(), judged, "laptop")
+    assert "at the scale laptop, with" in captions.with_claims(once, "fig2", shipped(), judged.assign(made_at="laptop"))
     assert captions.with_claims(once, "a-figure-without-claims", shipped(), judged) == "**Title.**\n"
 
 

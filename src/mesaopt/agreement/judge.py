@@ -57,7 +57,10 @@ def judge(
     others = [_on_the_other_split(claim, tables, scale, without) for claim in claims.claims]
     corrected = holm([judgement.p if judgement else math.nan for judgement, _ in found])
     rows = [
-        _row(claim, judgement, p, reason) | {"published": published_value(claim, published.get(claim.name, math.nan))} | other
+        _row(claim, judgement, p, reason)
+        | {"published": published_value(claim, published.get(claim.name, math.nan))}
+        | {"made_at": " and ".join(_scales(claim, tables, scale))}
+        | other
         for claim, (judgement, reason), p, other in zip(claims.claims, found, corrected, others, strict=True)
     ]
     return pd.DataFrame(rows)
@@ -65,8 +68,7 @@ def judge(
 
 def _measure(claim: Claim, tables: Tables, scale: str, without: Sequence[str]) -> tuple[Judgement | None, str]:
     """The judgement, or why there is none."""
-    others = [made for name in claim.figures if (made := tables.scale(name, scale)) not in claim.scales]
-    if others:
+    if others := [made for made in _scales(claim, tables, scale) if made not in claim.scales]:
         meant = f"meant for the scale {' or '.join(claim.scales)}"
         return None, meant if others[0] == settings_of(scale) else f"{meant}, recorded at {others[0]}"
     if left_out := [name for name in claim.figures if name in without]:
@@ -76,6 +78,11 @@ def _measure(claim: Claim, tables: Tables, scale: str, without: Sequence[str]) -
     except NotMeasured as missing:
         return None, str(missing)
     return judge_values(list(values.values()), claim.bound, claim.measured.scale), ""
+
+
+def _scales(claim: Claim, tables: Tables, scale: str) -> list[str]:
+    """The scales at which the tables of a claim were made, each once."""
+    return list(dict.fromkeys(tables.scale(name, scale) for name in claim.figures))
 
 
 def _row(claim: Claim, judgement: Judgement | None, p_family: float, reason: str) -> dict[str, Any]:

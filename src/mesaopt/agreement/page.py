@@ -10,7 +10,7 @@ import pandas as pd
 
 from mesaopt.agreement import bands, compared, deciding, splits
 from mesaopt.agreement import teachers as of_teachers
-from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic
+from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic, settings_of
 from mesaopt.agreement.claims_file import read_claims
 from mesaopt.agreement.intervals import FAILS, HOLDS, NOT_RUN
 from mesaopt.agreement.judge import count_line
@@ -132,7 +132,15 @@ def _topic(claims: Claims, topic: str, rows: Mapping[str, Row], scale: str) -> l
     )
     table = "\n".join([header, *(_line(claim, rows[claim.name]) for claim in mine)])
     drawn = {name for claim in mine for name in claim.figures}
-    return [f"## {claims.topics[topic].title}", *_picture(claims, topic, drawn, scale), table, *_views(mine, rows)]
+    parts = [*_picture(claims, topic, drawn, scale), *_made_elsewhere(mine, rows, scale), table, *_views(mine, rows)]
+    return [f"## {claims.topics[topic].title}", *parts]
+
+
+def _made_elsewhere(mine: list[Claim], rows: Mapping[str, Row], scale: str) -> list[str]:
+    """Which tables of a topic were made at other settings than those of the page's scale."""
+    others = [(" and ".join(claim.figures), rows[claim.name].made_at) for claim in mine]
+    found = dict.fromkeys(f"{names} at `{made_at}`" for names, made_at in others if made_at != settings_of(scale))
+    return [f"Made at another scale: {', '.join(found)}."] if found else []
 
 
 def _picture(claims: Claims, topic: str, drawn: Container[str], scale: str) -> list[str]:

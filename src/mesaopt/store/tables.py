@@ -203,6 +203,8 @@ TABLES: dict[str, dict[str, str]] = {
     | {"seeds": "int32"}
     | dict.fromkeys(("estimate", "low", "high", "bound_low", "bound_high", "published", "p", "p_family", "needed"), "float64")
     | dict.fromkeys(("verdict", "verdict_family", "reason"), "string")
+    # the scale at which its tables were made: of recorded ones that of their records
+    | {"made_at": "string"}
     # of claims on probes: how they are scored, and what comes out where they are scored otherwise (agreement/splits.py)
     | {"scored": "string"}
     | dict.fromkeys(("other_estimate", "other_low", "other_high"), "float64")
