@@ -19,7 +19,16 @@ from mesaopt.workflow_settings import read_settings
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").glob("*.md"), *(ROOT / "docs").glob("*.md")])
 #: everything in which files of the project are named
-TEXTS = [*PAGES, *(path for folder in ("config", "workflow") for path in (ROOT / folder).rglob("*") if path.is_file())]
+TEXTS = [
+    *PAGES,
+    # Snakemake leaves compiled Python beside workflow/memory.py
+    *(
+        path
+        for of in ("config", "workflow")
+        for path in (ROOT / of).rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    ),
+]
 FOLDERS = "|".join(("benchmarks", "config", "docs", "src", "tests", "workflow"))
 README = (ROOT / "README.md").read_text()
 
