@@ -20,6 +20,7 @@ from workflow_folder import ROOT, environment, with_slurm_plugin
 ELSEWHERE = {
     "snakemake --report": "test_report.py makes the report",
     "python -m mesaopt orphans": "test_slurm.py and test_slurm_faults.py call it on a SLURM",
+    "python -m mesaopt record": "test_record.py calls it; it needs what a training made, and git",
     "python -m pytest": "test_recipes.py runs it",
     "python benchmarks/": "test_benchmarks.py; they take minutes",
     "conda ": "conda's channels cannot be reached; test_conda.py has a stand-in",
