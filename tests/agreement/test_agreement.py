@@ -132,6 +132,7 @@ def test_statistics_by_hand() -> None:
     c = pd.Series([8.0], index=[1.0])
     found = {
         "mean": STATISTICS["mean"].function([a, c], []),
+        "smallest_mean": STATISTICS["smallest_mean"].function([c, a], []),
         "ratio": STATISTICS["ratio"].function([a], [c]),
         "largest_gap": STATISTICS["largest_gap"].function([a], [b]),
         "largest_ratio": STATISTICS["largest_ratio"].function([a], [b]),
@@ -139,7 +140,14 @@ def test_statistics_by_hand() -> None:
         "place_of_minimum": STATISTICS["place_of_minimum"].function([c, a, c], []),
         "rank_correlation": STATISTICS["rank_correlation"].function([a, b, c], [c, b, a]),
     }
-    expected = {"mean": 5.5, "ratio": 3 / 8, "largest_gap": 3.0, "largest_ratio": 4.0, "largest_step": 8 / 3}
+    expected = {
+        "mean": 5.5,
+        "smallest_mean": 3.0,
+        "ratio": 3 / 8,
+        "largest_gap": 3.0,
+        "largest_ratio": 4.0,
+        "largest_step": 8 / 3,
+    }
     assert found == pytest.approx(expected | {"place_of_minimum": 1.0, "rank_correlation": -1.0})
     assert STATISTICS["largest_step"].function([a], []) == 0.5, "of one series: along x"
 
@@ -232,6 +240,12 @@ def test_the_committed_page_is_that_of_the_recorded_tables(tmp_path: Path) -> No
     tables = (tmp_path / "agreement.parquet", curves, tmp_path / "spread.parquet")
     page.page_stage(ROOT, *tables, "recorded", tmp_path / "page.md", others)
     assert (ROOT / "docs/agreement.md").read_text() == (tmp_path / "page.md").read_text()
+
+
+def test_no_measurement_is_counted_as_two_claims() -> None:
+    judged = judge(shipped(), Tables(ROOT / "results/recorded/tables"), "recorded").dropna(subset="estimate")
+    twice = judged.duplicated(["estimate", "low", "high", "bound_low", "bound_high"], keep=False)
+    assert judged.loc[twice, "claim"].tolist() == []
 
 
 def test_the_committed_captions_end_with_the_claims_on_the_recorded_tables(tmp_path: Path) -> None:

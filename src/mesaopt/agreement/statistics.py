@@ -21,6 +21,11 @@ def mean(of: Curves, against: Curves) -> float:
     return float(np.mean([curve.mean() for curve in of]))
 
 
+def smallest_mean(of: Curves, against: Curves) -> float:
+    """The smallest of the series' means over x: above a bound, every one of them is."""
+    return float(min(curve.mean() for curve in of))
+
+
 def ratio(of: Curves, against: Curves) -> float:
     """`mean` of the one by `mean` of the other."""
     return mean(of, ()) / mean(against, ())
@@ -81,6 +86,7 @@ class Statistic:
 
 STATISTICS = {
     "mean": Statistic(mean, "linear"),
+    "smallest_mean": Statistic(smallest_mean, "linear", several=True),
     "ratio": Statistic(ratio, "log", compares=True),
     "difference": Statistic(difference, "linear", compares=True),
     "largest_difference": Statistic(largest_difference, "linear", compares=True, paired=True),
