@@ -91,6 +91,7 @@ WRONG = {
     "positions on constructed tokens": (model(d_pe=4), "positional encoding (d_pe) is for raw tokens only"),
     "training on the test sequences": (training(stream="test"), "stream must not be test"),
     "CPU kernel on a GPU": ({"device": "cuda", "backend": "native"}, "backend native computes on a CPU, device is cuda"),
+    "GPU kernel on a CPU": ({"device": "cpu", "backend": "cuda"}, "config: backend cuda computes on a GPU, device is cpu"),
     "compressed run of another width": (
         {"runs": {"linear/lsa-d6-second": {"model": {"d_head": 20}}}},
         "linear/lsa-d6-second and linear/lsa-d6-extract must have one task and one model",

@@ -235,6 +235,14 @@ def test_wrong_arguments_are_refused(tmp_path: Path, change: dict[str, object]):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_the_kernel_for_gpus_is_not_replaced_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match=f"backend cuda computes on a GPU, --device {device} is a CPU here; choose backend auto"):
+        train_stage(**arguments(tmp_path, backend="cuda", device=device))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_device_is_one_that_is_there(monkeypatch: pytest.MonkeyPatch):
     assert choose_device("cpu") == "cpu"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

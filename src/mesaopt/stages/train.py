@@ -44,14 +44,16 @@ def train_stage(
     """Train the run `spec` with the seeds of the paths `weights` (.../seed-N/weights.safetensors).
 
     At most `threads` processes at a time (a GPU needs one), the last of which may use the threads of those that have ended, and a
-    lone job all cores of its workflow; a checkpoint every so many seconds. Raises `InputError` in one line, or `SystemExit` where
-    a process of the pack has said why it failed.
+    lone job all cores of its workflow; a checkpoint every so many seconds. Raises `InputError` in one line, also where backend
+    cuda is asked for and the device is a CPU, or `SystemExit` where a process of the pack has said why it failed.
     """
     folders = seed_folders(weights)
     if threads < 1 or checkpoint_every < 0:
         raise InputError("--threads must be at least 1 and --checkpoint-every not negative")
     options = {"checkpoints": str(checkpoints), "checkpoint_every": checkpoint_every, "backend": backend}
     options |= {"device": choose_device(device), "progress": "auto"}
+    if backend == "cuda" and options["device"] != "cuda":  # who names it wants this code or none, not a training of days
+        raise InputError(f"{spec.name}: backend cuda computes on a GPU, --device {device} is a CPU here; choose backend auto")
     if options["device"] == "cuda":
         _train_here(spec, folders, options)
     else:
