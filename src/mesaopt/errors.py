@@ -20,8 +20,22 @@ def diverged(run: str, seed: int, step: int, loss: float, folder: object) -> Div
     return DivergenceError(f"{what}; history kept in {folder}; lower lr or lengthen warmup")
 
 
-def unknown(name: object, kind: str, known: list[str]) -> str:
-    """One line for a name that is not in a closed list, with the nearest one that is."""
+#: of a closed list that a line names in full; of a longer one so many, the rest by their number
+MOST_NAMES = 8
+
+
+def unknown(name: object, kind: str, known: list[str], listed: str = "") -> str:
+    """One line for a name that is not in a closed list, with the nearest one that is, or else the first ones of the list.
+
+    `listed` says where all of a long list stand, such as a file of settings.
+    """
     near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {_first(known, listed)}"
     return f"unknown {kind} {name!r}: {hint}"
+
+
+def _first(names: list[str], listed: str) -> str:
+    more = len(names) - MOST_NAMES
+    if more < 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMES])} and {more} more{f' ({listed})' if listed else ''}"

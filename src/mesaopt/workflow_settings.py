@@ -40,7 +40,9 @@ def read_settings(root: Path, given: Mapping[str, Any]) -> Settings:
     if config["device"] == "cuda" and config["backend"] == "native":
         raise InputError("config: backend native computes on a CPU, device is cuda: choose backend auto or torch, or device cpu")
     if config["device"] == "cpu" and config["backend"] == "cuda":
-        raise InputError("config: backend cuda computes on a GPU, device is cpu: choose backend auto, torch or native, or device cuda")
+        raise InputError(
+            "config: backend cuda computes on a GPU, device is cpu: choose backend auto, torch or native, or device cuda"
+        )
     return Settings(config, experiments, scales)
 
 

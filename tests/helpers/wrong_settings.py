@@ -20,12 +20,18 @@ def model(**values: Any) -> dict[str, Any]:
 
 #: what is set in config.yaml, and what the one line must say
 WRONG = {
+    "seeds: one": ({"seeds": 1}, "config: seeds: 1 is no list: write seeds=[1]"),
+    "seeds: with commas": ({"seeds": "1,11"}, "config: seeds: '1,11' is no list: write seeds=[1,11]"),
+    "sweep: one value": (
+        {"sweep": {"run": DEEP, "over": {"lr": 1e-4}}},
+        "config: sweep: over: lr: 0.0001 is no list: write [0.0001]",
+    ),
     "seeds: a fraction": ({"seeds": [1.0]}, "config: seeds: 1.0 is not of type 'integer'"),
     "seeds: true": ({"seeds": [True]}, "config: seeds"),
     "seeds: too large": ({"seeds": [2**32]}, "config: seeds"),
     "seeds: a date": ({"seeds": "2024-01-01"}, "config: seeds"),
     "formats: none": ({"formats": []}, "config: formats"),
-    "formats: text": ({"formats": "pdf"}, "config: formats"),
+    "formats: text": ({"formats": "pdf"}, "config: formats: 'pdf' is no list: write formats=[pdf]"),
     "formats: twice": ({"formats": ["pdf", "pdf"]}, "config: formats"),
     "pack: a fraction": ({"pack": 2.0}, "config: pack: 2.0 is not of type 'integer'"),
     "pack: true": ({"pack": True}, "config: pack"),
@@ -68,6 +74,7 @@ WRONG = {
     "theory: lsq that learns": ({"theory": {"linear/lsq": {"lr": 0.1}}}, "lsq learns nothing: no steps, no lr"),
     "theory: no steps": ({"theory": {PARTIAL: {"steps": 0}}}, "steps must be at least 1 and lr positive"),
     "theory: lr infinite": ({"theory": {GD: {"lr": float("inf")}}}, f"config: theory: {GD}: lr: must be a finite number"),
+    "lr: misspelt": (training(lrr=1), f"{DEEP}: training: unknown key 'lrr': did you mean 'lr'?"),
     "lr: infinite": (training(lr=float("inf")), f"config: runs: {DEEP}: training: lr: must be a finite number, not inf"),
     "lr: not a number": (training(lr=float("nan")), "lr: must be a finite number, not nan"),
     "lr: zero": (training(lr=0.0), "lr must be positive, not 0.0"),

@@ -111,7 +111,10 @@ def test_a_sweep_of_the_users_own() -> None:
         ({"run": "linear/lsa-d4", "over": {"lrr": [1]}}, "sweep: unknown setting 'lrr': did you mean 'lr'?"),
         ({"run": "linear/lsa-d4", "over": {"lr": [1]}, "panel": "mze"}, "sweep: panel: unknown panel 'mze': did you mean 'mse'?"),
         ({"run": "linear/lsa-d4", "over": {"lr": 1}}, "sweep: sweep: lr must be a list of values, not 1"),
-        ({"run": "linear/lsa-d4", "over": {"n_heads": [0]}}, "n_heads must be at least 1, not 0"),
+        (
+            {"run": "text/two-softmax", "over": {"lr": [1]}},
+            "sweep: run: text/two-softmax is a run on text; only runs on systems can",
+        ),
         ({"run": "linear/lsa-d4", "over": {"depth": ["x"]}}, "sweep: depth: 'x' layers of linear: one kind of layer, a number"),
     ],
 )
@@ -119,6 +122,43 @@ def test_wrong_sweeps(asked: dict[str, Any], line: str) -> None:
     with pytest.raises(InputError) as error:
         plan({"sweep": asked})
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("over", "follow", "line"),
+    [
+        ({"n_state": [4, 20]}, {}, "n_obs 10 exceeds n_state 4; n_obs must change with it: with: {n_obs: {4: 4, 20: 10}}"),
+        (
+            {"n_state": [4], "lr": [1e-3]},
+            {},
+            "n_obs 10 exceeds n_state 4; n_obs must change with it: with: {n_obs: {n_state: {4: 4}}}",
+        ),
+        (
+            {"n_state": [4]},
+            {"n_obs": {4: 4}},
+            "constructed tokens have 4 n_obs = 16 channels, d_model is 40; what must change with a swept setting stands",
+        ),
+        ({"n_heads": [0]}, {}, "linear/lsa-d4-n-heads-0-sweep: n_heads must be at least 1, not 0"),
+        ({"context_length": [0]}, {}, "context_length must be at least 1, not 0"),
+    ],
+)
+def test_a_point_that_cannot_be_says_what_to_write(over: dict[str, Any], follow: dict[str, Any], line: str) -> None:
+    asked = {"run": "linear/lsa-d4", "over": over, "with": follow}
+    with pytest.raises(InputError, match=r"^sweep: [^\n]*$") as error:
+        plan({"sweep": asked})
+    assert line in str(error.value)
+    assert str(error.value).endswith(line) or "stands beside it, such as with:" in str(error.value)
+
+
+def test_what_the_hint_says_can_be_written() -> None:
+    """Beside the width that constructed tokens then have."""
+    for over, by_size in (
+        ({"n_state": [4, 20]}, {4: 4, 20: 10}),
+        ({"n_state": [4, 20], "lr": [1e-3]}, {"n_state": {4: 4, 20: 10}}),
+    ):
+        follow = {"n_obs": by_size, "d_model": {4: 16, 20: 40} if len(over) == 1 else {"n_state": {4: 16, 20: 40}}}
+        found = plan({"sweep": {"run": "linear/lsa-d4", "over": over, "with": follow}})
+        assert found.sweep is not None and len(found.sweep.points) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,5 +189,38 @@ def test_analyses_have_settings_that_scales_and_users_override() -> None:
     assert plan().analysis("probe", "linear/lsa-d6") == Probe() and Probe().to_json() == "{}"
     with pytest.raises(InputError, match="config: analyses: unknown analysis 'prob': did you mean 'probe'"):
         plan({"analyses": {"prob": {}}})
-    with pytest.raises(InputError, match="analyses: probe: unknown key 'in_sampel'"):
-        plan({"analyses": {"probe": {"*": {"in_sampel": 3}}}}).analysis("probe", "linear/lsa-d1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"probe": {"*": {"in_sampel": 3}}}, "config: analyses: probe: *: unknown key 'in_sampel': did you mean 'in_sample'?"),
+        (
+            {"probe": {"linear/lsa-d66": {"in_context": 3}}},
+            "config: analyses: probe: unknown run 'linear/lsa-d66': did you mean 'linear/lsa-d6'?",
+        ),
+        ({"probe": {"liner/*": {}}}, "config: analyses: probe: unknown run 'liner/*': did you mean 'linear/"),
+        # only evaluations are of hand-written algorithms, too
+        ({"probe": {"linear/gd1": {"in_context": 3}}}, "config: analyses: probe: unknown run 'linear/gd1': "),
+        (
+            {"evaluate": {"linear/gdd1": {"sequences": 3}}},
+            "config: analyses: evaluate: unknown run or theory entry 'linear/gdd1': did you mean 'linear/gd1'?",
+        ),
+    ],
+)
+def test_settings_of_analyses_that_would_change_nothing_are_refused(asked: dict[str, Any], line: str) -> None:
+    """When settings are resolved: not when the analysis is planned, days later."""
+    with pytest.raises(InputError) as error:
+        plan({"analyses": asked})
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+    good = {"evaluate": {"linear/gd1": {"sequences": 3}}, "probe": {"linear/lsa-d6": {"in_context": 3}}}
+    assert plan({"analyses": good}).analyses["evaluate"]["linear/gd1"] == {"sequences": 3}
+
+
+@pytest.mark.parametrize("source", ["experiments.yaml", "scale smoke"])
+def test_the_same_in_the_files_that_ship(source: str) -> None:
+    experiments, scales = (copy.deepcopy(FILES[name]) for name in ("experiments", "scales"))
+    layer = experiments if source == "experiments.yaml" else scales["smoke"]
+    layer["analyses"] = {"probe": {"nowhere/*": {}}}
+    with pytest.raises(InputError, match=f"^{source}: analyses: probe: unknown run 'nowhere/[*]': one of .* and [0-9]+ more"):
+        resolve(experiments, scales, {}, "smoke")

@@ -84,7 +84,7 @@ def test_users_change_runs_on_text() -> None:
         ({"language": {"text/three": {"training": {"lr": 1}}}}, "config: language: unknown name 'text/three'"),
         (
             {"language": {"text/two-mesa": {"model": {"layer": ["mesa"]}}}},
-            "text/two-mesa: unknown key 'layer'",
+            "text/two-mesa: languagemodel: unknown key 'layer': did you mean 'layers'?",
         ),
         ({"language": {"text/two-mesa": {"training": {"tokens": 0}}}}, "text/two-mesa: tokens must be at least 1"),
         ({"language": {"text/two-mesa": {"model": {"layers": ["meso"]}}}}, "text/two-mesa: unknown layer 'meso'"),

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from wrong_settings import DEEP, FILES, GD, PLANTED, WRONG, model, training
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 from mesaopt.figures.options import Style
 from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import Plan, resolve
@@ -158,6 +158,13 @@ def test_every_setting_misspelt_once(kind: type, key: str) -> None:
     line = refusal(ROOT, config)
     assert f"{wrong!r}" in line
     assert key in line
+
+
+def test_a_name_like_no_other_is_answered_by_a_few_and_where_all_stand() -> None:
+    with pytest.raises(InputError, match=r"^unknown run '0': one of (\S+, ){7}\S+ and \d+ more \(config/experiments.yaml\)$"):
+        plan(ROOT, {}).run("0")
+    assert unknown("0", "key", list("abcdefgh")) == "unknown key '0': one of a, b, c, d, e, f, g, h"
+    assert unknown("0", "key", list("abcdefghi")) == "unknown key '0': one of a, b, c, d, e, f, g, h and 1 more"
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "linear/../x", "linear/$(touch x)", "linear/a;b", "linear", "linear/a/b", ""])

@@ -241,7 +241,7 @@ def test_an_entry_is_a_stage_with_settings(tmp_path: Path, monkeypatch: pytest.M
     facts = json.loads((tmp_path / "a.json").read_text())
     assert (facts["stage"], facts["settings"]) == ("three-shot", {"shots": 5})
     for wrong, line in {
-        '{"shot": 1}': "unknown key 'shot' in a few spec",
+        '{"shot": 1}': "few: unknown key 'shot': did you mean 'shots'?",
         '{"shots": 0}': "shots must be at least 1, not 0",
         "{": "not a few spec",
         "nowhere.json": "nowhere.json: neither JSON nor a readable file",

@@ -89,7 +89,7 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys):
     wrong = {
         (str(kept), '{"tokens": 9}'): "sensitivity to the last 9 elements: the context length is 8",
         (str(kept), '{"until": -1}'): "until must not be negative, not -1",
-        (str(kept), '{"token": 6}'): "unknown key 'token' in a sensitivity spec",
+        (str(kept), '{"token": 6}'): "sensitivity: unknown key 'token': did you mean 'tokens'?",
         (str(weights), "{}"): "not the snapshots of a training",
     }
     for (path, settings), line in wrong.items():

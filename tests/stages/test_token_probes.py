@@ -102,7 +102,7 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys):
         '{"position": 3, "tokens": 4}': "token probes of 4 elements: there are 3 up to that position",
         '{"layer": -1}': "layer must not be negative (0 is the input), not -1",
         '{"tokens": 0}': "tokens must be at least 1, not 0",
-        '{"token": 8}': "unknown key 'token' in a tokens spec",
+        '{"token": 8}': "tokens: unknown key 'token': did you mean 'tokens'?",
     }
     for settings, line in wrong.items():
         assert main([*words, "--out", str(tmp_path / "a.parquet"), "--settings", settings]) == 1

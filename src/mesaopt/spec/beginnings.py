@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
+from mesaopt.spec.entries import EXPERIMENTS
 from mesaopt.spec.run import Run
 
 KEY = "beginning_of"
@@ -20,7 +21,7 @@ def inherit(entries: dict[str, dict[str, Any]]) -> dict[str, str]:
     named = {name: entry.pop(KEY) for name, entry in entries.items() if KEY in entry}
     for name, longer in named.items():
         if longer not in entries:
-            raise InputError(f"{name}: {KEY}: {unknown(longer, 'run', list(entries))}")
+            raise InputError(f"{name}: {KEY}: {unknown(longer, 'run', list(entries), EXPERIMENTS)}")
         if longer in named:
             raise InputError(f"{name}: {KEY}: {longer} is itself the beginning of {named[longer]}")
         own, base = entries[name], copy.deepcopy(entries[longer])

@@ -8,6 +8,9 @@ from mesaopt.errors import InputError, unknown
 from mesaopt.spec.grid import at, filled, placed, points
 from mesaopt.spec.json import NAME
 
+#: where the names of runs, hand-written algorithms, tasks and texts stand
+EXPERIMENTS = "config/experiments.yaml"
+
 
 def expand(entries: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """One entry per point of an entry's sweep, under its name with the values filled in; `depth: [...]` is a sweep, too."""
@@ -46,7 +49,7 @@ def fitting(names: Sequence[str], patterns: Iterable[str], where: str, kind: str
     for pattern in patterns:
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
-            raise InputError(f"{where}: {unknown(pattern, kind, list(names))}")
+            raise InputError(f"{where}: {unknown(pattern, kind, list(names), EXPERIMENTS)}")
         found |= set(matched)
     return found
 

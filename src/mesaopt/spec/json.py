@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mesaopt.errors import InputError
+from mesaopt.errors import InputError, unknown
 
 #: names of runs and hand-written algorithms become folders below the results, and must not lead anywhere else
 TASK_NAME = re.compile(r"[a-z0-9_-]+")
@@ -67,7 +67,8 @@ def _build(cls: type, values: Any) -> Any:
     require(isinstance(values, Mapping), f"a {label} spec must be a mapping, not {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
-        require(key in fields, f"unknown key {key!r} in a {label} spec: one of {', '.join(fields)}")
+        if key not in fields:
+            raise InputError(f"{label}: {unknown(key, 'key', list(fields))}")
     for key, field in fields.items():
         require(key in values or field.default is not dataclasses.MISSING, f"a {label} spec needs {key!r}")
     return cls(**{key: _convert(label, key, fields[key].type, value) for key, value in values.items()})

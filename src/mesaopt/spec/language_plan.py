@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.entries import named_entries, override
+from mesaopt.spec.entries import EXPERIMENTS, named_entries, override
 from mesaopt.spec.language import LanguageMeasures, LanguageRun
 from mesaopt.spec.look import Look, without_look
 from mesaopt.spec.text import Text
@@ -61,7 +61,7 @@ def _text(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -
 def _run(name: str, values: Mapping[str, Any], texts: Mapping[str, Text]) -> LanguageRun:
     task = values.get("task")
     if not isinstance(task, str) or task not in texts:
-        raise InputError(f"{name}: {unknown(task, 'text', list(texts))}")
+        raise InputError(f"{name}: {unknown(task, 'text', list(texts), EXPERIMENTS)}")
     if name.partition("/")[0] != task:
         raise InputError(f"{name}: belongs to text {task}, so its name must begin with {task}/")
     try:

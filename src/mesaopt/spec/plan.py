@@ -3,6 +3,7 @@
 A `Plan` is what the workflow asks: the seeds, the specs of all runs and hand-written algorithms, the number of sequences.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,13 +15,13 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.analysis import Analysis, Probe
 from mesaopt.spec.arguments import load
 from mesaopt.spec.beginnings import inherit, taken
-from mesaopt.spec.entries import expand, fitting, named_entries, override
+from mesaopt.spec.entries import EXPERIMENTS, expand, fitting, named_entries, override
 from mesaopt.spec.json import Spec
 from mesaopt.spec.language import LanguageRun
 from mesaopt.spec.language_plan import LanguagePlan, language_looks, language_plan
 from mesaopt.spec.look import Look, without_look
 from mesaopt.spec.run import Run, Task, Training
-from mesaopt.spec.sweep import Sweep, add_sweep
+from mesaopt.spec.sweep import Sweep, add_sweep, of_a_point
 
 #: settings of a stage by pattern over names of runs
 Analyses = dict[str, dict[str, Any]]
@@ -91,7 +92,7 @@ class Plan:
         name = named if "/" in named else f"{run.partition('/')[0]}/{named}"
         where = f"analyses: probe: {key} of {run}"
         if name not in self.theory:
-            raise InputError(f"{where}: {unknown(name, 'theory entry', list(self.theory))}")
+            raise InputError(f"{where}: {unknown(name, 'theory entry', list(self.theory), EXPERIMENTS)}")
         if self.theory[name].form != form:
             raise InputError(f"{where}: {name} is of the {self.theory[name].form} form, not the {form} one")
         return name
@@ -114,8 +115,9 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         for part, table in entries.items():
             override(table, layer.get(part) or {}, f"{source}: {part}")
     tasks = _tasks(experiments["tasks"], f"scale {scale}: tasks", scales[scale].get("tasks") or {})
-    sweep = add_sweep(config["sweep"], entries["runs"], tasks) if config.get("sweep") else None
-    runs = {name: _run(name, values, tasks) for name, values in entries["runs"].items()}
+    texts = list(experiments.get("texts") or {})
+    sweep = add_sweep(config["sweep"], entries["runs"], tasks, texts) if config.get("sweep") else None
+    runs = {name: _run(name, values, tasks, sweep) for name, values in entries["runs"].items()}
     theory = {name: _theory(name, values, tasks) for name, values in entries["theory"].items()}
     language = language_plan(experiments, layers)
     return Plan(
@@ -131,7 +133,7 @@ def resolve(experiments: Mapping[str, Any], scales: Mapping[str, Any], config: M
         matchings=_pairs(experiments, "matchings", runs),
         beginnings=taken(named, runs),
         sweep=sweep,
-        analyses=_analyses(experiments, [*_of_sweep(sweep), *layers]),
+        analyses=_analyses([("experiments.yaml", experiments), *_of_sweep(sweep), *layers], list(runs), list(theory)),
         looks=_without(_looks(entries) | language.looks, scales[scale].get("without") or (), [*runs, *language.runs], scale),
         language=language,
     )
@@ -156,7 +158,7 @@ def _without(looks: dict[str, Look], patterns: Sequence[str], runs: list[str], s
 
 def _pick(table: Mapping[str, Any], name: str, kind: str) -> Any:
     if name not in table:
-        raise InputError(unknown(name, kind, list(table)))
+        raise InputError(unknown(name, kind, list(table), EXPERIMENTS))
     return table[name]
 
 
@@ -182,7 +184,7 @@ def _tasks(entries: Mapping[str, Any], where: str, changes: Mapping[str, Any]) -
 def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Any:
     task = values.get("task")
     if not isinstance(task, str) or task not in tasks:
-        raise InputError(f"{name}: {unknown(task, 'task', list(tasks))}")
+        raise InputError(f"{name}: {unknown(task, 'task', list(tasks), EXPERIMENTS)}")
     if name.split("/")[0] != task:
         raise InputError(f"{name}: belongs to task {task}, so its name must begin with {task}/")
     try:
@@ -191,9 +193,12 @@ def _named(kind: Any, name: str, values: Mapping[str, Any], tasks: Mapping[str, 
         raise InputError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from None  # some checks know the name
 
 
-def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task]) -> Run:
-    run = _named(Run, name, values, tasks)
-    _check_schedule(name, run.training)
+def _run(name: str, values: Mapping[str, Any], tasks: Mapping[str, Task], sweep: Sweep | None) -> Run:
+    try:
+        run: Run = _named(Run, name, values, tasks)
+        _check_schedule(name, run.training)
+    except InputError as error:
+        raise (of_a_point(error, sweep.over) if sweep and name in sweep.points else error) from None
     return run
 
 
@@ -241,21 +246,30 @@ def _sequences_of(layers: Sequence[tuple[str, Mapping[str, Any]]], tasks: list[s
     for source, layer in layers:
         for pattern, counts in (layer.get("sequences_of") or {}).items():
             if not any(fnmatchcase(task, pattern) for task in tasks):
-                raise InputError(f"{source}: sequences_of: {unknown(pattern, 'task', tasks)}")
+                raise InputError(f"{source}: sequences_of: {unknown(pattern, 'task', tasks, EXPERIMENTS)}")
             found[pattern] = {**found.pop(pattern, {}), **counts}
     return found
 
 
-def _analyses(experiments: Mapping[str, Any], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Analyses]:
-    """Settings by stage and pattern over names of runs: those of experiments.yaml, then the scale's, then the user's."""
+def _analyses(layers: Sequence[tuple[str, Mapping[str, Any]]], runs: list[str], theory: list[str]) -> dict[str, Analyses]:
+    """Settings by stage and pattern over names of runs: those of experiments.yaml, then the scale's, then the user's.
+
+    Raises `InputError` for a stage, a pattern and a key that would change nothing.
+    """
     found: dict[str, Analyses] = {}
-    for source, layer in [("experiments.yaml", experiments), *layers]:
+    for source, layer in layers:
         for stage, patterns in (layer.get("analyses") or {}).items():
             try:
-                _settings_of(stage)
+                known = list(_fields_of(stage))
             except InputError as error:
                 raise InputError(f"{source}: analyses: {error}") from None
+            where = f"{source}: analyses: {stage}"
+            names, kind = ([*runs, *theory], "run or theory entry") if _is_of_algorithms(stage) else (runs, "run")
             for pattern, settings in patterns.items():
+                fitting(names, [pattern], where, kind)
+                for key in settings:
+                    if key not in known:
+                        raise InputError(f"{where}: {pattern}: {unknown(key, 'key', known)}")
                 # later ones win: they come last
                 before = found.setdefault(stage, {}).pop(pattern, {})
                 found[stage][pattern] = {**before, **settings}
@@ -267,6 +281,16 @@ def _settings_of(stage: str) -> str:
     known = {entry.name: entry.settings for entry in stages.analyses() if entry.settings}
     found: str = _pick(known, stage, "analysis")
     return found
+
+
+def _fields_of(stage: str) -> tuple[str, ...]:
+    """The keys of an analysis' settings."""
+    return tuple(field.name for field in dataclasses.fields(load(_settings_of(stage))))
+
+
+def _is_of_algorithms(stage: str) -> bool:
+    """Whether hand-written algorithms have these settings too: they are scored like trained runs."""
+    return any(entry.of == "algorithm" and entry.settings == _settings_of(stage) for entry in stages.STAGES)
 
 
 def _pairs(experiments: Mapping[str, Any], key: str, runs: Mapping[str, Run]) -> dict[str, str]:

@@ -285,7 +285,7 @@ def stage(name: str) -> Stage:
     for entry in STAGES:
         if entry.name == name:
             return entry
-    raise InputError(unknown(name, "stage", [entry.name for entry in STAGES]))
+    raise InputError(unknown(name, "stage", [entry.name for entry in STAGES], "python -m mesaopt --help"))
 
 
 def analyses() -> list[Stage]:

@@ -115,5 +115,9 @@ def _one_line(error: Any, where: str) -> str:
         return f"{place}: {unknown(key, 'key', known)}"
     if error.validator == "enum":
         return f"{place}: {error.instance!r} is not one of {', '.join(map(str, error.validator_value))}"
+    if error.validator == "type" and error.validator_value == "array" and isinstance(error.instance, str | int | float):
+        path = list(map(str, error.absolute_path))
+        how = f"{path[0]}=" if len(path) == 1 else ""  # as after --config
+        return f"{': '.join([where, *path])}: {error.instance!r} is no list: write {how}[{error.instance}]"
     description = f" ({described['description']})" if isinstance(described, Mapping) and "description" in described else ""
     return f"{place}: {error.message}{description}"
