@@ -2,17 +2,20 @@
 
 import importlib
 import json
+import shutil
 
 import pytest
 from figure_inputs import SEEDS, write_results
 
 from mesaopt.__main__ import main
+from mesaopt.errors import InputError
 from mesaopt.figures.collect import collect
 from mesaopt.figures.origins import equation, origin
 from mesaopt.figures.registry import FIGURES, figure
 from mesaopt.figures.where import where_stage
 from mesaopt.spec.algorithm import ALGORITHMS
 from mesaopt.spec.words import words
+from mesaopt.store.environment import PROJECT
 from mesaopt.store.tables import read_table
 
 
@@ -43,6 +46,51 @@ def test_settings_are_those_of_the_scale(capsys):
     paper, smoke = (found(capsys, "fig3", "mse_depth", "LSA-6", scale) for scale in ("paper", "smoke"))
     assert "results/paper/" in paper and '"steps":15000' in paper
     assert "results/smoke/" in smoke and '"steps":15000' not in smoke
+
+
+def test_what_ships_is_said_by_its_record(capsys):
+    """Fig. 3 was recorded in parts, with more seeds than its scale has; figure 26 at another scale."""
+    record = json.loads((PROJECT / "results/recorded/records/fig3.json").read_text())
+    seeds = ", ".join(map(str, record["seeds"]))
+    assert len(record["seeds"]) > 5
+    first, file, *lines = found(capsys, "fig3", "target_probe", "layer 3", "recorded").splitlines()
+    assert first == "fig3 target_probe, layer 3: rows of results/recorded/tables/fig3.parquet"
+    assert file == f"file      results/paper/runs/linear/lsa-d6/seed-{{seed}}/probes.parquet (seeds {seeds}; where it was made)"
+    assert any(line.startswith("settings  linear/lsa-d6: {") and '"steps":15000' in line for line in lines)
+    language = found(capsys, "fig26", "loss", "one-softmax", "recorded")
+    assert "rows of results/recorded/tables/fig26.parquet" in language and "file      results/laptop/runs/text/" in language
+
+
+def test_settings_are_those_that_the_record_says(capsys, tmp_path):
+    """Not those of the clone, which somebody may have changed since."""
+    for folder in ("config", "workflow/schemas"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    record = json.loads((PROJECT / "results/recorded/records/fig3.json").read_text())
+    record["seeds"], record["runs"]["linear/lsa-d6"]["spec"]["training"]["steps"] = [7, 8], 12345
+    (tmp_path / "results/recorded/records").mkdir(parents=True)
+    (tmp_path / "results/recorded/records/fig3.json").write_text(json.dumps(record))
+    said = found(capsys, "fig3", "target_probe", "layer 3", "recorded", tmp_path)
+    assert '"steps":12345' in said and "(seeds 7, 8; where it was made)" in said
+    with pytest.raises(InputError, match=r"^fig8 is not recorded: no results/recorded/records/fig8.json; recorded are: fig3$"):
+        where_stage("fig8", scale="recorded", project=tmp_path)
+
+
+def test_settings_are_read_as_the_workflow_reads_them(capsys, tmp_path):
+    """A power of ten without a point is text to YAML, and a key that is not there has its default."""
+    for folder in ("config", "workflow/schemas"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    (tmp_path / "config/config.yaml").write_text("scale: smoke\nruns: {linear/lsa-d6: {training: {lr: 2e-4}}}\n")
+    said = found(capsys, "fig3", "target_probe", "layer 3", None, tmp_path)
+    assert '"lr":0.0002' in said and "results/smoke/" in said
+    (tmp_path / "config/config.yaml").write_text("seeds: 1\n")
+    with pytest.raises(InputError, match=r"^config: seeds: 1 is no list: write seeds=\[1\]$"):
+        where_stage("fig3", project=tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "recorded"])
+def test_a_layer_that_the_model_lacks(scale):
+    with pytest.raises(InputError, match=r"^unknown series of fig3 target_probe 'layer 9': linear/lsa-d6 has 6 layers$"):
+        where_stage("fig3", "target_probe", "layer 9", scale)
 
 
 def test_an_algorithm_says_its_equation_and_its_file_that_all_seeds_share(capsys):

@@ -142,6 +142,18 @@ PLANTED = {
     "depth in words": ("experiments", ("runs", DEEP.replace("6", "{depth}"), "depth"), "six", "depth: 'six' is not"),
     "depth zero": ("experiments", ("runs", DEEP.replace("6", "{depth}"), "depth"), 0, "0 is less than the minimum of 1"),
     "depth without steps": ("experiments", ("runs", DEEP.replace("6", "{depth}"), "depth"), [9], "has no value for depth 9"),
+    "panel of no figure": (
+        "experiments",
+        ("runs", "linear/lsa-d1", "panels"),
+        ["ext/layer/mse"],
+        "experiments.yaml: linear/lsa-d1: panels: ext/layer/mse: unknown figure 'ext/layer': did you mean 'ext/layers'?",
+    ),
+    "panel that the figure lacks": (
+        "experiments",
+        ("runs", "linear/lsa-d1", "panels"),
+        ["ext/layers/mze"],
+        "linear/lsa-d1: panels: unknown panel 'ext/layers/mze': did you mean 'ext/layers/mse'?",
+    ),
     "scale of its own": ("scales", ("huge",), {"seeds": [1]}, "scales.yaml: unknown key 'huge'"),
     "scale without seeds": ("scales", ("smoke",), {}, "scales.yaml: smoke: 'seeds' is a required property"),
     "scale that is empty": ("scales", ("smoke",), None, "scales.yaml: smoke"),
