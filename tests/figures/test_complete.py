@@ -14,6 +14,7 @@ from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Axes, Figure, Panel, Source
 from mesaopt.figures.registry import figure, inputs, runs
 from mesaopt.spec.look import Look
+from mesaopt.store.tables import read_table, write_table
 
 
 def drawn(folder, name: str):
@@ -49,6 +50,27 @@ def test_attention_by_lag_is_in_the_table_for_every_seed(tmp_path):
     rows = gather("fig14", write_results(tmp_path, only="fig14"), SEEDS)
     lags = rows[rows["panel"] == "attention_by_lag_softmax-d7"]
     assert set(lags["seed"]) == set(SEEDS) and set(lags["series"]) == {"mean over heads", *(f"head {h}" for h in (1, 2, 3, 4))}
+
+
+@pytest.mark.parametrize("name", ["fig8", "fig18"])
+def test_without_a_prefix_few_shot_figures_lack_its_lines_alone(tmp_path, name):
+    """`prefix: 0` tunes none: the tables behind the figure then have no rows of it."""
+    results = write_results(tmp_path, only=name)
+    for path in results.rglob("*.parquet"):
+        if path.stem in ("few_shot", "early_ascent", "tuning"):
+            rows, kind = read_table(path, path.stem), "token" if path.stem == "tuning" else "predictor"
+            write_table(rows[~rows[kind].isin(["model_eos_prefix", "prefix"])], path.stem, path)
+    with_prefix = gather(name, write_results(tmp_path / "with", only=name), SEEDS)
+    rows = gather(name, results, SEEDS)
+    pairs = [set(map(tuple, of[["panel", "series"]].drop_duplicates().to_numpy())) for of in (with_prefix, rows)]
+    lacking = {(panel, series.rpartition(" + ")[2]) for panel, series in pairs[0] - pairs[1]}
+    labels = ("labels", "labels_switch", "early_ascent_height", "early_ascent_width", "tuning")
+    assert lacking == {(panel, "P") for panel in labels} and pairs[1] < pairs[0]
+    with style.applied(Style()):
+        page = compose(figure(name), rows, {"seeds": list(SEEDS), "scale": "synthetic"}, Style())
+    [canvas] = [canvas for canvas in page.axes if canvas.get_label() == "labels"]
+    names = [line.get_label() for line in canvas.get_lines()]
+    assert any(of.endswith("+ EOS") for of in names) and not any(of.endswith("+ P") for of in names)
 
 
 def test_elements_have_ticks_of_whole_numbers(tmp_path):

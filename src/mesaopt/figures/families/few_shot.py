@@ -13,6 +13,8 @@ MODELS = (
     ("model_eos", "{label} + EOS", "dashed"),
     ("model_eos_prefix", "{label} + EOS + P", "dashdot"),
 )
+#: predictor and token of which there are no rows where no prefix is tuned (`prefix: 0`)
+WITH_PREFIX = ("model_eos_prefix", "prefix")
 #: predictor, name, family, line
 ALGORITHMS = (
     ("lsq", "LSQ", "lsq", ""),
@@ -27,7 +29,8 @@ def _labels(run: str, tasks: str) -> tuple[Source, ...]:
 
     def of(predictor: str, series: str, line: str, family: str = "") -> Source:
         select = (("predictor", predictor), ("tasks", tasks))
-        return Source(run, "few_shot", series, "pair", "mse", select=select, family=family, line=line)
+        optional = predictor in WITH_PREFIX
+        return Source(run, "few_shot", series, "pair", "mse", select=select, family=family, line=line, optional=optional)
 
     models = (of(predictor, series, line) for predictor, series, line in MODELS)
     return (*models, *(of(predictor, series, line, family) for predictor, series, family, line in ALGORITHMS))
@@ -43,7 +46,9 @@ def _by_pair(letter: str, run: str, tasks: str, title: str) -> Panel:
 def _ascent(run: str, column: str) -> Panel:
     """How the error rises before it falls: after how many pairs (x), and how far or for how many pairs; in the table alone."""
     sources = tuple(
-        Source(run, "early_ascent", series, "place", column, select=(("predictor", predictor),))
+        Source(
+            run, "early_ascent", series, "place", column, select=(("predictor", predictor),), optional=predictor in WITH_PREFIX
+        )
         for predictor, series, _ in MODELS
     )
     return Panel(f"early_ascent_{column}", "table", f"Early ascent: {column}", sources)
@@ -52,7 +57,10 @@ def _ascent(run: str, column: str) -> Panel:
 def _tuning(run: str) -> Panel:
     """How the tuning of the tokens went; in the table alone."""
     names = {"separator": "EOS", "prefix": "P"}
-    sources = tuple(Source(run, "tuning", name, "step", "loss", select=(("token", token),)) for token, name in names.items())
+    sources = tuple(
+        Source(run, "tuning", name, "step", "loss", select=(("token", token),), optional=token in WITH_PREFIX)
+        for token, name in names.items()
+    )
     return Panel("tuning", "table", "Tuning of the tokens", sources)
 
 
