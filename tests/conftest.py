@@ -1,6 +1,7 @@
 """Shapes in signatures are checked in every test: the import hook must come before anything imports mesaopt.
 
-A test that changes the machine is marked `system`, and runs only where it was asked for (helpers/system.py).
+A test that changes the machine is marked `system`, and runs only where it was asked for (helpers/system.py); one that computes
+on a GPU is marked `gpu`.
 """
 
 import os
@@ -33,8 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from system import skip_unasked
+    from tiny_runs import NEEDS_GPU
 
     skip_unasked(items)
+    for item in items:
+        if NEEDS_GPU.mark in item.iter_markers("skipif"):
+            item.add_marker("gpu")
 
 
 @pytest.fixture
@@ -67,14 +72,26 @@ def smoke_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The native kernel compiles into a folder of its own, once for all tests; without a compiler these are skipped."""
-    from mesaopt.backends.native import build
-
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is compiled, for a CPU or for a GPU, goes into a folder of its own, once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        try:
-            build.compiler()
-        except build.BuildError as error:
-            pytest.skip(f"THE NATIVE KERNEL IS NOT TESTED: {error}")
         yield
+
+
+@pytest.fixture(scope="session")
+def kernels(own_cache: None) -> None:
+    """The native kernel can be compiled; without a compiler these tests are skipped."""
+    from mesaopt.backends.native import build
+
+    try:
+        build.compiler()
+    except build.BuildError as error:
+        pytest.skip(f"THE NATIVE KERNEL IS NOT TESTED: {error}")
+
+
+@pytest.fixture
+def kernels_of_cpus(request: pytest.FixtureRequest, own_cache: None) -> None:
+    """`kernels`, but for tests on a GPU: there NVRTC compiles, and want of a C++ compiler is no reason to skip them."""
+    if request.node.get_closest_marker("gpu") is None:
+        request.getfixturevalue("kernels")

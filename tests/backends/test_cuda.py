@@ -34,7 +34,7 @@ from mesaopt.models.transformer import Transformer, initialise
 from mesaopt.spec.run import Model, Run, Task, Training
 from mesaopt.training.optimizer import BETAS, EPSILON, AdamW
 
-pytestmark = pytest.mark.usefixtures("kernels")
+pytestmark = pytest.mark.usefixtures("kernels_of_cpus")
 EMULATED = emulated_backend()
 
 

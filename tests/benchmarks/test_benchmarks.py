@@ -17,6 +17,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import gpu_busy  # noqa: E402
+import gpu_check  # noqa: E402
 import growth  # noqa: E402
 import hour  # noqa: E402
 from models import NAMES, make_run, operations  # noqa: E402
@@ -229,6 +230,52 @@ def test_the_hour_has_a_row_for_every_training(tmp_path: Path) -> None:
     assert took.pop("linear/lsa-d6") == "9" and set(took.values()) == {"-"}
     seeds = {run: rest.split(" | ")[1] for (run, what), rest in rows.items()}
     assert seeds["linear/lsa-d6"] == "5" and seeds["unclipped-n20-noise0p01/softmax-d2-constructed"] == "1"
+
+
+#: a file of tests, and what the check of a GPU says of it
+CHECKED = {
+    "passes": ("", ""),
+    "fails": ("assert False", "pytest ended with status 1"),
+    "skips": ("pytest.skip('no compiler')", "1 skipped (tests.txt)"),
+    "hangs": ("time.sleep(600)", "not finished in 8 s"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKED)
+def test_the_check_of_a_gpu_says_what_is_wrong_with_its_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    """And goes on: what comes after the tests is measured all the same."""
+    body, expected = CHECKED[case]
+    (tmp_path / "test_stand_in.py").write_text(
+        "import time, pytest\n@pytest.mark.gpu\ndef test_a_gpu():\n"
+        f"    print('under way', flush=True)\n    {body or 'pass'}\n"
+        "def test_without_one():\n    assert False\n@pytest.mark.gpu\ndef test_emulated():\n    assert False\n"
+    )
+    monkeypatch.setattr(gpu_check, "TESTS", [tmp_path / "test_stand_in.py"])
+    assert gpu_check.tests(tmp_path, 8.0 if case == "hangs" else 120.0) == expected
+    monkeypatch.setattr(gpu_check, "tests", lambda *_: expected)
+    monkeypatch.setattr(gpu_check, "training", lambda name, way, out: {"model": name, "way": way, "test_loss": 1.0})
+    called: list[list[object]] = []
+    monkeypatch.setattr(gpu_check.subprocess, "run", called.append)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "out")])
+    assert gpu_check.main() == (1 if expected else 0)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"tests {f'FAILED: {expected}' if expected else 'passed'}; losses agree"
+    assert len(called) == 1 and len(json.loads((tmp_path / "out/trainings.json").read_text())) == 9
+
+
+def test_a_test_on_a_gpu_is_not_skipped_for_want_of_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for a GPU on which every computation fails."""
+    (tmp_path / "stand_in_gpu.py").write_text("import torch\ntorch.cuda.is_available = lambda: True\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    chosen = ["-p", "stand_in_gpu", "-m", "not long", "-k", "test_unsupported_models"]
+    command = [sys.executable, "-m", "pytest", *chosen, "tests/backends/test_cuda.py"]
+    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert len(skipped) == 1 and skipped[0].startswith("SKIPPED [1]") and "THE NATIVE KERNEL IS NOT TESTED" in skipped[0]
+    assert "test_unsupported_models_and_tensors_are_refused[gpu]" in done.stdout or torch.cuda.is_available()
 
 
 def test_how_busy_a_gpu_is(tmp_path: Path) -> None:

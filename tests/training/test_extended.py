@@ -21,7 +21,7 @@ from mesaopt.training.loop import Options
 from mesaopt.training.state import TrainingState
 from mesaopt.training.step import update
 
-pytestmark = pytest.mark.usefixtures("kernels")
+pytestmark = pytest.mark.usefixtures("kernels_of_cpus")
 
 
 @pytest.mark.parametrize("model", MODELS)
