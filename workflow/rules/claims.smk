@@ -1,5 +1,9 @@
 # What the rules of the agreement and of the page to browse read: tables, and published curves where there are any.
 
+from mesaopt.agreement.claims_file import read_claims
+from mesaopt.agreement.published import read_entries
+from mesaopt.agreement.teachers import FIRST as FIRST_TEACHER, OTHERS as OTHER_TEACHERS
+
 
 @cache
 def claims():
