@@ -47,5 +47,9 @@ def test_without_a_text_the_paper_has_no_language_models(tmp_path):
     assert "mesaopt: error: text/shift-softmax needs a text of your own: text={path: FOLDER}" in said
     jobs = planned(folder, "all", "--config", "scale=paper")
     assert "train_language" not in jobs and jobs["train"] > 100
+    line = "fig26, fig27, fig28 left out: text/shift-softmax needs a text of your own: text={path: FOLDER} (config/README.md)"
+    for target, said_once in (("all", 1), ("figures/agreement.pdf", 1), ("figures/fig1.pdf", 0)):
+        assert snakemake(folder, "-n", target, "--config", "scale=paper").count(f"mesaopt: {line}\n") == said_once, target
+    assert "left out" not in snakemake(folder, "-n", "all", "--config", "scale=laptop")
     own = planned(folder, "figures/fig26.pdf", "--config", "scale=paper", "seeds=[1]", "text={path: /data/pile}")
     assert own["train_language"] == 11

@@ -14,10 +14,14 @@ def drawable_figures():
 
 @cache
 def figures_with_text():
-    """All figures but those of language models where the scale's text is one that nobody gave."""
+    """All figures but those of language models where the scale's text is one that nobody gave; a line says which and why."""
     language, looks = plan(SCALE).language, plan(SCALE).looks
-    without = {run for run in language.runs if language.missing_text(run)}
-    return [name for name in FIGURES if not without or not without.intersection(registry.runs(name, looks))]
+    missing = {run: reason for run in language.runs if (reason := language.missing_text(run))}
+    without = {name: [run for run in registry.runs(name, looks) if run in missing] for name in FIGURES if missing}
+    if left_out := [name for name, runs in without.items() if runs]:
+        reason = missing[without[left_out[0]][0]]
+        print(f"mesaopt: {', '.join(left_out)} left out: {reason} (config/README.md)", file=sys.stderr)
+    return [name for name in FIGURES if not without.get(name)]
 
 
 def figure_seeds(wildcards):
