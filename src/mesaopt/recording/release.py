@@ -83,7 +83,7 @@ def _files(recorded: Path, project: Path) -> dict[str, Path]:
 
 def _graph(files: Mapping[str, Path], recorded: Path, project: Path, commit: str, when: datetime) -> Iterator[Entity]:
     cited = read_yaml(project / "CITATION.cff")
-    day, paper = when.date().isoformat(), cited["references"][0]
+    day, paper = when.date().isoformat(), cited["preferred-citation"]
     licence = LICENCES.get(cited["license"], cited["license"])
     people = [{"@id": f"#author-{i}", "@type": "Organization", "name": one["name"]} for i, one in enumerate(cited["authors"])]
     about = {"@id": "./"}
