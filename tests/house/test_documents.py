@@ -10,10 +10,11 @@ import yaml
 from recipes import NEW, recipes
 from test_rooms import FLOOR
 
-from mesaopt.figures.registry import FIGURES
-from mesaopt.spec import files
+from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.spec import cost, files
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.settings import KEYS
+from mesaopt.spec.yaml_files import read_yaml, typed
 from mesaopt.workflow_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,12 @@ def test_the_readme_says_what_the_page_on_agreement_says() -> None:
     assert f"Of {claims} claims of the paper {holds} hold, {undecided} are undecided and {fails} fail" in README
 
 
+def test_the_readme_says_how_many_claims_are_not_the_papers_alone() -> None:
+    sources = [claim["source"] for claim in read_yaml(ROOT / "config/claims.yaml")["claims"].values()]
+    (said,) = re.findall(r"(\d+) claims rest on controls and\s+measurements that this project adds", README)
+    assert int(said) == sum("this project" in source for source in sources)
+
+
 @pytest.mark.parametrize("given", re.findall(r"--config '([^']+)'", README))
 def test_the_readme_changes_settings_that_there_are(given: str) -> None:
     key, _, value = given.partition("=")
@@ -116,6 +123,21 @@ def test_the_readme_changes_settings_that_there_are(given: str) -> None:
         plan != resolve(settings.experiments, settings.scales, settings.config | {key: KEYS[key].default}, "laptop")
         or key == "style"
     )
+
+
+def test_the_entry_of_the_readme_is_the_run_that_its_command_changes() -> None:
+    """At the laptop scale, beside the run as it was, in the panel that it says."""
+    (entry,) = re.findall(r"^```yaml\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    (change,) = re.findall(r"--config 'runs=([^']+)'", README)
+    text = (ROOT / "config/experiments.yaml").read_text()
+    experiments = typed(yaml.safe_load(text.replace("\nruns:\n", f"\nruns:\n{entry}", 1)))
+    settings = read_settings(ROOT, {"runs": yaml.safe_load(change)})
+    plan = resolve(experiments, settings.scales, settings.config, "laptop")
+    new, changed = (plan.run(f"linear/{name}") for name in ("lsa-d6-half", "lsa-d6"))
+    assert (new.task, new.model, new.training) == (changed.task, changed.model, changed.training)
+    assert 2 * changed.training.lr == resolve(experiments, settings.scales, {}, "laptop").run("linear/lsa-d6").training.lr
+    panels = {panel.name: panel for panel in figure("fig3", plan.looks).panels}
+    assert {"LSA-6", plan.looks[new.name].label} <= {source.series for source in panels["mse_depth"].sources}
 
 
 def numbers(words: str) -> set[int]:
@@ -129,15 +151,63 @@ def test_the_readme_says_which_of_the_papers_figures_there_are() -> None:
     there = {int(name.removeprefix("fig")) for name in FIGURES if "/" not in name}
     (said,) = re.findall(r"the paper's figures ([^`]*?) as", text)
     assert numbers(said) == there == set(range(1, 29))
-    recorded = {path.stem for path in (ROOT / "results/recorded/records").glob("*.json")}
-    (unrecorded,) = re.findall(r"\(([^()]*?)\) have no recorded tables yet", text)
+    records = ROOT / "results/recorded/records"
+    recorded = {str(path.relative_to(records).with_suffix("")) for path in records.rglob("*.json")}
+    ((unrecorded, others),) = re.findall(r"\(([^()]*?)\) have no recorded tables yet, nor have (.*?)\. ", text)
     assert numbers(unrecorded) == {number for number in there if f"fig{number}" not in recorded}
+    named = tuple(re.findall(r"`([^`]+)`", others))  # a figure, or a folder of them
+    assert {name for name in FIGURES if name.startswith(named)} == {name for name in set(FIGURES) - recorded if "/" in name}
 
 
 def test_every_figure_has_a_row_in_the_page_that_the_readme_leads_to() -> None:
     page = (ROOT / "docs/figures.md").read_text()
     assert re.findall(r"^\| [^|]+ \| `figures/([^`]+)\.pdf` \|", page, flags=re.MULTILINE) == list(FIGURES)
     assert "(docs/figures.md)" in README
+
+
+def panel_patterns() -> dict[str, re.Pattern[str]]:
+    """Those of the page on tables, by how they are written there: what stands in braces is a word, a number or one of several."""
+    page = (ROOT / "docs/tables.md").read_text().partition("| panels | what |")[2].partition("\n\n")[0]
+    panels = [panel for name in FIGURES for panel in figure(name).panels]
+    drawn = [panel for panel in panels if panel.kind != "table"]
+    words = {
+        "panel": "|".join({panel.name for panel in drawn}),
+        "probe": "|".join({panel.place for panel in drawn if panel.split}),
+        "any": "|".join({panel.name for panel in panels}),
+        "run": "[a-z0-9-]+",
+        "number": r"\d+",
+    }
+
+    def one(braces: re.Match[str]) -> str:
+        return f"({braces[1].replace(',', '|') if ',' in braces[1] else words[braces[1]]})"
+
+    written = [text for row in page.splitlines() for text in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    return {text: re.compile(re.sub(r"\{([^}]+)\}", one, text)) for text in written}
+
+
+def test_the_page_on_tables_has_every_panel_that_no_figure_draws() -> None:
+    patterns = panel_patterns()
+    # what only an option of style draws stands there, too
+    panels = [panel for name in FIGURES for panel in figure(name).panels if panel not in figure(name).drawn("in_sample")]
+    unsaid = {panel.name for panel in panels if not any(pattern.fullmatch(panel.name) for pattern in patterns.values())}
+    assert not unsaid
+    gone = [text for text, pattern in patterns.items() if not any(pattern.fullmatch(panel.name) for panel in panels)]
+    assert not gone
+
+
+def keys_of(schema: object) -> set[str]:
+    """The names of all properties of a JSON schema."""
+    if not isinstance(schema, dict):
+        return set().union(*map(keys_of, schema)) if isinstance(schema, list) else set()
+    return set(schema.get("properties", {})).union(*map(keys_of, schema.values()))
+
+
+@pytest.mark.parametrize("name", ["experiments", "scales", "rates"])
+def test_every_key_of_the_settings_files_is_explained(name: str) -> None:
+    text = (ROOT / "config/README.md").read_text()
+    schema = cost.SCHEMA if name == "rates" else read_yaml(ROOT / f"workflow/schemas/{name}.schema.yaml")
+    assert f"`{name}.yaml`" in text and keys_of(schema)
+    assert not {key for key in keys_of(schema) if not re.search(rf"`{key}\b", text)}
 
 
 def test_the_page_on_language_says_what_the_recorded_tables_say() -> None:
