@@ -133,7 +133,11 @@ def test_statistics_by_hand() -> None:
     found = {
         "mean": STATISTICS["mean"].function([a, c], []),
         "smallest_mean": STATISTICS["smallest_mean"].function([c, a], []),
+        "largest_mean": STATISTICS["largest_mean"].function([a, c], []),
+        "total": STATISTICS["total"].function([a, c], []),
+        "smallest_total": STATISTICS["smallest_total"].function([c, a], []),
         "ratio": STATISTICS["ratio"].function([a], [c]),
+        "ratio_of_ratios": STATISTICS["ratio_of_ratios"].function([a, c], [c, a]),
         "largest_gap": STATISTICS["largest_gap"].function([a], [b]),
         "largest_ratio": STATISTICS["largest_ratio"].function([a], [b]),
         "largest_step": STATISTICS["largest_step"].function([a, c, a], []),
@@ -143,6 +147,10 @@ def test_statistics_by_hand() -> None:
     expected = {
         "mean": 5.5,
         "smallest_mean": 3.0,
+        "largest_mean": 8.0,
+        "total": 7.0,
+        "smallest_total": 6.0,
+        "ratio_of_ratios": (3 / 8) ** 2,
         "ratio": 3 / 8,
         "largest_gap": 3.0,
         "largest_ratio": 4.0,

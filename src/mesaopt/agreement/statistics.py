@@ -26,6 +26,26 @@ def smallest_mean(of: Curves, against: Curves) -> float:
     return float(min(curve.mean() for curve in of))
 
 
+def largest_mean(of: Curves, against: Curves) -> float:
+    """The largest of the series' means over x: below a bound, every one of them is."""
+    return float(max(curve.mean() for curve in of))
+
+
+def total(of: Curves, against: Curves) -> float:
+    """Sum over x, then mean over series: of shares of a whole."""
+    return float(np.mean([curve.sum() for curve in of]))
+
+
+def smallest_total(of: Curves, against: Curves) -> float:
+    """The smallest of the series' sums over x."""
+    return float(min(curve.sum() for curve in of))
+
+
+def ratio_of_ratios(of: Curves, against: Curves) -> float:
+    """The first series' mean by the second's, by the same of the other side."""
+    return ratio(of[:1], of[1:]) / ratio(against[:1], against[1:])
+
+
 def ratio(of: Curves, against: Curves) -> float:
     """`mean` of the one by `mean` of the other."""
     return mean(of, ()) / mean(against, ())
@@ -87,7 +107,11 @@ class Statistic:
 STATISTICS = {
     "mean": Statistic(mean, "linear"),
     "smallest_mean": Statistic(smallest_mean, "linear", several=True),
+    "largest_mean": Statistic(largest_mean, "linear", several=True),
+    "total": Statistic(total, "linear"),
+    "smallest_total": Statistic(smallest_total, "linear", several=True),
     "ratio": Statistic(ratio, "log", compares=True),
+    "ratio_of_ratios": Statistic(ratio_of_ratios, "log", compares=True, paired=True, several=True),
     "difference": Statistic(difference, "linear", compares=True),
     "largest_difference": Statistic(largest_difference, "linear", compares=True, paired=True),
     "largest_gap": Statistic(largest_gap, "linear", compares=True, paired=True),

@@ -164,7 +164,8 @@ def tokens_by_width() -> Figure:
     """Figure 21: the same on partially observed systems, by the width of the embedding."""
     panels: list[Panel] = []
     for letter, (model, title) in zip("AB", {"softmax-d7": "Softmax-7", "hybrid": "Hybrid-mesa"}.items(), strict=True):
-        runs = [(f"partial/{model}-w{width}", str(width), "") for width in WIDTHS] + [(f"partial/{model}", "widest", "")]
+        runs = [(f"partial/{model}-w{width}", f"{width} channels", "") for width in WIDTHS]
+        runs.append((f"partial/{model}", "80 channels (laptop: 40)", ""))
         errors = complete.token_probe(letter, f"tokens_{model.partition('-')[0]}", f"{title}, by width", runs, "shades")
         panels += [*errors, *controls.probe_controls(errors)]
     return Figure("Elements in the first layer's output, by width", tuple(panels), (("tokens_softmax", "tokens_hybrid"),), 0.46)
