@@ -106,9 +106,21 @@ def test_the_published_range_is_kept_where_every_curve_comes_below_its_end(lowes
     assert (canvas.get_ylim()[1] == top) if top else canvas.get_ylim()[1] > 1
 
 
+@pytest.mark.parametrize(("lowest", "bottom"), [(1.2, 1.0), (0.9, 0.9)])
+def test_an_axis_of_losses_by_another_begins_at_one_or_at_the_lowest_curve(lowest, bottom):
+    source = Source("linear/softmax-d7", "loss", series="S").with_looks({"linear/softmax-d7": Look("S", "softmax", 7)})
+    panel = Panel("p", "shades", "title", (source,), Axes("t", "y", y_bottom=1.0))
+    rows = pd.DataFrame({"series": "S", "seed": 1, "x": range(1, 31), "y": np.linspace(2, lowest, 30)})
+    with style.applied(Style()):
+        canvas = Page().subplots()
+        DRAWERS["shades"](canvas, panel, rows, Style())
+    assert canvas.get_ylim()[0] == pytest.approx(bottom)
+
+
 def test_which_training_stands_behind_which_panel():
     assert {*runs("fig6")} == {"linear/softmax-d7", "linear/softmax-d3"}
     assert {*runs("fig14")} == {"linear/softmax-d7"} and {*runs("fig15")} == {"linear/hybrid"}
     assert {"linear/softmax-d7-long", "linear/hybrid-tokens", "partial/softmax-d7", "nonlinear/hybrid"} <= {*runs("v2/fig2")}
     assert all("-sensitivity/" in path for name in ("fig16", "fig22", "fig23") for path in inputs(name, [1]))
     assert len(runs("fig21")) == 14
+    assert "nonlinear/hybrid-published" in runs("fig7")

@@ -11,13 +11,24 @@ from mesaopt.__main__ import main
 from mesaopt.analyses.language_attention import copy_table, map_table, mean_map
 from mesaopt.data.shards import tokenise_stage
 from mesaopt.data.windows import Tokens, repeated
+from mesaopt.models.language_measures import score
 from mesaopt.spec.language import LanguageMeasures, LanguageModel, LanguageRun, LanguageTraining
 from mesaopt.spec.text import Text
-from mesaopt.stages.evaluate_language import read_model
+from mesaopt.stages.evaluate_language import read_model, single_score
 from mesaopt.store.tables import read_table
 from mesaopt.training.language import LanguageOptions, train_language
 
 FEW = LanguageMeasures(sequences=5, repeated=3, maps=4, map_length=8)
+
+
+@pytest.mark.parametrize(("length", "early", "late"), [(1024, 50, 500), (512, 50, 500), (256, 12, 125)])
+def test_single_positions_are_the_published_ones_where_the_context_has_them(length, early, late):
+    curve = np.arange(1.0, length + 1)
+    assert single_score(curve) == late - early
+
+
+def test_windows_of_the_score_are_scaled_as_if_1024_were_the_end_of_the_context():
+    assert score(np.arange(1.0, 513)) == 250 - 25
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from mesaopt.store.tables import atomic_path, read_table
 
 #: begins the part that is written by the program: a comment of reStructuredText
 MARK = ".. From here on by `snakemake write_page`, from the recorded tables; do not edit."
+#: where the table has the text's form of the preconditioned input alone
+_FORM = ", on the text's recursion: the table was recorded before the published one was computed"
 
 
 def captions_stage(project: Path, agreement: Path, captions: Path) -> None:
@@ -51,5 +53,5 @@ def with_claims(caption: str, figure: str, claims: Claims, judged: pd.DataFrame)
 def _lines(claim: Claim, row: Row) -> Iterator[str]:
     paper = f"the paper's {number(row.published)}, " if number(row.published) else ""
     yield f"* {claim.sentence}"
-    yield f"  Ours {estimate(row)}, {paper}bound {bound(row)}, {row.seeds} seeds: **{row.verdict}**."
+    yield f"  Ours {estimate(row)}, {paper}bound {bound(row)}, {row.seeds} seeds: **{row.verdict}**{_FORM if row.form else ''}."
     yield ""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mesaopt.agreement.claims import Claim, Claims, settings_of
 from mesaopt.agreement.claims_file import read_claims
+from mesaopt.agreement.forms import textbook
 from mesaopt.agreement.intervals import NOT_RUN, VERDICTS, Judgement, holm, judge_values
 from mesaopt.agreement.published_claims import published_value, published_values
 from mesaopt.agreement.selections import NotMeasured, Tables, values_by_seed
@@ -60,6 +61,7 @@ def judge(
         _row(claim, judgement, p, reason)
         | {"published": published_value(claim, published.get(claim.name, math.nan))}
         | {"made_at": " and ".join(_scales(claim, tables, scale))}
+        | {"form": "text" if judgement and textbook(claim, tables) else ""}
         | other
         for claim, (judgement, reason), p, other in zip(claims.claims, found, corrected, others, strict=True)
     ]

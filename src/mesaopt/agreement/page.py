@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mesaopt.agreement import bands, compared, deciding, splits
+from mesaopt.agreement import bands, compared, deciding, forms, splits
 from mesaopt.agreement import teachers as of_teachers
 from mesaopt.agreement.claims import OUTCOMES, Claim, Claims, Topic, settings_of
 from mesaopt.agreement.claims_file import read_claims
@@ -63,6 +63,7 @@ def page(
         f"{count_line(judged)}.",
         _summary(claims, list(rows.values())),
         METHOD,
+        *forms.note(_of_the_text(rows)),
         *deciding.failing(claims, rows),
         *deciding.undecided(claims, rows),
         *(part for topic in claims.topics for part in _topic(claims, topic, rows, scale)),
@@ -74,6 +75,11 @@ def page(
         *_changes(claims),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_the_text(rows: Mapping[str, Row]) -> list[str]:
+    """Figures whose tables hold the preconditioned input of the text alone."""
+    return list(dict.fromkeys(name for row in rows.values() if row.form for name in row.figures.split()))
 
 
 def _summary(claims: Claims, rows: list[Row]) -> str:
@@ -153,7 +159,7 @@ def _picture(claims: Claims, topic: str, drawn: Container[str], scale: str) -> l
 
 
 def _line(claim: Claim, row: Row) -> str:
-    verdict = row.verdict if row.verdict == HOLDS else f"**{row.verdict}**"
+    verdict = (row.verdict if row.verdict == HOLDS else f"**{row.verdict}**") + (" (text's form)" if row.form else "")
     cells = [claim.sentence, claim.source, estimate(row), bound(row), number(row.published), str(row.seeds), verdict]
     return f"| {' | '.join(cell.replace('|', '/') for cell in [*cells, row.verdict_family])} |"
 

@@ -153,8 +153,7 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
 
 def _form(record: Mapping[str, Any], options: Style) -> str:
     """Tables that were recorded before both forms were computed hold that of the text alone, under the name of the drawn one."""
-    panels = record.get("where", {}).get("panels")
-    both = panels is None or any(name.endswith("_textbook") for name in panels)
+    both = any("_textbook" in name for name in record.get("where", {}).get("panels", ()))
     return "as published" if both and options.probe_form == "published" else "as in the text"
 
 

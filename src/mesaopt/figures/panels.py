@@ -69,7 +69,7 @@ def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     marks: dict[str, Any] = {"marker": "o", "markersize": 2.2 * options.line_width} if points else {}
     _lines(canvas, panel.axes, rows, lines, options, **marks)
     _finish(canvas, panel.axes, rows)
-    canvas.set_ylim(bottom=0)
+    canvas.set_ylim(bottom=min(panel.axes.y_bottom if panel.axes else 0.0, rows["y"].min()))
     _legend(canvas, options, handlelength=1.8, ncols=1 + (len(lines) > 4))
 
 

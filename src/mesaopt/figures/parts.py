@@ -108,7 +108,8 @@ def run_folder(run: str) -> str:
 @dataclass(frozen=True)
 class Axes:
     """Labels with units. `x_range` is the published one: it holds where the data reach that far; `y_top` is the end of the
-    published range from 0: it holds where every curve comes below it. Without a `legend` that of the panel beside it holds.
+    published range: it holds where every curve comes below it. Linear axes of curves begin at `y_bottom`, or lower where a curve
+    does. Without a `legend` that of the panel beside it holds.
     """
 
     x_label: str
@@ -117,6 +118,7 @@ class Axes:
     log: bool = False
     y_top: float | None = None
     legend: bool = True
+    y_bottom: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -10,7 +11,7 @@ from mesaopt.analyses.language_attention import copy_table, first_layer_weights,
 from mesaopt.data.windows import Tokens, repeated
 from mesaopt.errors import InputError
 from mesaopt.models.language import LanguageTransformer
-from mesaopt.models.language_measures import loss_curve, perplexity, score, single_score
+from mesaopt.models.language_measures import SINGLE, Positions, loss_curve, perplexity, score
 from mesaopt.models.weights import load_weights
 from mesaopt.process.device import choose_device
 from mesaopt.spec.language import LanguageMeasures, LanguageRun, read_language_run
@@ -37,6 +38,15 @@ def read_model(weights: File, vocabulary: int, device: str) -> tuple[LanguageRun
 def _text(weights: File, tokens: File) -> Tokens:
     run, _ = read_language_run(weights)
     return Tokens(Path(tokens), "validation", run.task)
+
+
+def single_score(curve: np.ndarray) -> float:
+    """Loss at position 500 less that at 50, from a loss by position; of a context shorter than 500 at positions scaled down.
+
+    What is measured along a training scales the positions of every context shorter than 550 (models/language_measures.py).
+    """
+    early, late = SINGLE if len(curve) >= SINGLE[1] else Positions.of(len(curve)).single
+    return float(curve[late - 1] - curve[early - 1])
 
 
 def evaluate_language_stage(

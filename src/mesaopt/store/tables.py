@@ -205,6 +205,8 @@ TABLES: dict[str, dict[str, str]] = {
     | dict.fromkeys(("verdict", "verdict_family", "reason"), "string")
     # the scale at which its tables were made: of recorded ones that of their records
     | {"made_at": "string"}
+    # "text" where probes of the preconditioned input are of the text's recursion alone (agreement/forms.py)
+    | {"form": "string"}
     # of claims on probes: how they are scored, and what comes out where they are scored otherwise (agreement/splits.py)
     | {"scored": "string"}
     | dict.fromkeys(("other_estimate", "other_low", "other_high"), "float64")

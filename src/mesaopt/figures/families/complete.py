@@ -71,7 +71,10 @@ def models_by_task() -> Figure:
         complete.predictions(letter, f"mse_{task}", title, _models(task), algorithms[task], tops[task])
         for letter, (task, title) in zip("ABC", titles.items(), strict=True)
     ]
-    panels = (*curves, *map(controls.on_test_batches, curves), *_published_scalars())
+    name, title = "mse_nonlinear_published_hybrid", "Queries and values normalised"
+    other = complete.predictions("", name, title, ["nonlinear/hybrid-published"], [])
+    beside = (*map(controls.on_test_batches, curves), *_published_scalars(), dataclasses.replace(other, kind="table"))
+    panels = (*curves, *beside)
     return Figure("Three tasks", panels, (tuple(panel.name for panel in curves),), 0.36)
 
 

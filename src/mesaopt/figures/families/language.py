@@ -79,6 +79,7 @@ def _controls(suffix: str, runs: tuple[str, ...]) -> tuple[Panel, ...]:
         for name, measure, title in (
             ("loss", "loss", "Loss after the training"),
             ("final_score", "score", "Score after the training"),
+            ("final_single_score", "single_score", "Score of single positions after the training"),
             ("repeated_first", "repeated_first", "Loss on random tokens"),
             ("repeated_second", "repeated_second", "Loss on the same tokens once more"),
         )

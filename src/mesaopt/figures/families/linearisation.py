@@ -36,7 +36,7 @@ def _point(size: int, layer: int, column: str, start: str) -> Source:
 
 def _by_layer(letter: str, start: str = "softmax", column: str = "normalised", kind: Kind = "shades") -> Panel:
     sources = tuple(_point(size, layer, column, start) for layer in (*LAYERS, 0) for size in regression.SIZES)
-    axes = Axes(SIZE, "test loss by that of the model")
+    axes = Axes(SIZE, "test loss by that of the model", y_bottom=1.0)
     name = "_".join(("linearisation", *((start,) if start != "softmax" else ()), *((column,) if column != "normalised" else ())))
     return Panel(name, kind, "A linear layer for a softmax layer", sources, axes, letter=letter)
 
