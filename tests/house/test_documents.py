@@ -214,15 +214,16 @@ def test_every_key_of_the_settings_files_is_explained(name: str) -> None:
 def test_the_page_on_language_says_what_the_recorded_tables_say() -> None:
     tables = [pd.read_parquet(ROOT / f"results/recorded/tables/fig{number}.parquet") for number in (26, 27)]
     rows = pd.concat(tables)
-    rows = rows[rows["panel"].isin(["loss", "loss_2", "final_score", "final_score_2"])].sort_values(["panel", "seed"])
+    measures = ("loss", "final_score", "final_single_score")
+    rows = rows[rows["panel"].isin([f"{name}{depth}" for name in measures for depth in ("", "_2")])].sort_values(["panel", "seed"])
     values = {
         (series, panel.removesuffix("_2")): ", ".join(f"{y:.3f}".replace("-", "−") for y in of["y"])
         for (series, panel), of in rows.groupby(["series", "panel"])
     }
     said = re.findall(
-        r"^\| [^|]+ \| (\d\.\d{3}, \d\.\d{3}) \| (−[^|]+) \|$", (ROOT / "docs/language.md").read_text(), re.MULTILINE
+        r"^\| [^|]+ \| (\d\.\d{3}, \d\.\d{3}) \| (−[^|]+) \| (−[^|]+) \|$", (ROOT / "docs/language.md").read_text(), re.MULTILINE
     )
-    assert set(said) == {(values[name, "loss"], values[name, "final_score"]) for name, _ in values} and len(said) == 12
+    assert set(said) == {tuple(values[name, measure] for measure in measures) for name, _ in values} and len(said) == 12
 
 
 def test_every_caption_says_where_the_values_and_their_record_are() -> None:
