@@ -215,7 +215,9 @@ def test_the_page_on_language_says_what_the_recorded_tables_say() -> None:
     tables = [pd.read_parquet(ROOT / f"results/recorded/tables/fig{number}.parquet") for number in (26, 27)]
     rows = pd.concat(tables)
     measures = ("loss", "final_score", "final_single_score")
-    rows = rows[rows["panel"].isin([f"{name}{depth}" for name in measures for depth in ("", "_2")])].sort_values(["panel", "seed"])
+    rows = rows[rows["panel"].isin([f"{name}{depth}" for name in measures for depth in ("", "_2")])].sort_values(
+        ["panel", "seed"]
+    )
     values = {
         (series, panel.removesuffix("_2")): ", ".join(f"{y:.3f}".replace("-", "−") for y in of["y"])
         for (series, panel), of in rows.groupby(["series", "panel"])

@@ -17,7 +17,7 @@ from mesaopt.spec.algorithm import Theory
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.run import Model, Run, Training
 from mesaopt.spec.settings import KEYS, schema, with_defaults
-from mesaopt.spec.yaml_files import check
+from mesaopt.spec.yaml_files import check, typed
 from mesaopt.workflow_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +60,12 @@ def test_missing_keys_have_their_defaults(given: dict[str, Any]) -> None:
     assert {key: value for key, value in config.items() if key not in given} == {
         key: about.default for key, about in KEYS.items() if key not in given
     }
+
+
+def test_spellings_are_numbers_wherever_they_stand() -> None:
+    """Of keys as well: Snakemake hands over all that is inside a setting as text."""
+    given = {"with": {"n_obs": {"4": "4", "2e-4": ["true", "1.5", "1x"]}}}
+    assert typed(given) == {"with": {"n_obs": {4: 4, 2e-4: [True, 1.5, "1x"]}}}
 
 
 def test_defaults_are_not_shared() -> None:

@@ -50,21 +50,27 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 def typed(value: Any) -> Any:
-    """`value` with numbers, true, false and null in place of their spellings.
+    """`value` with numbers, true, false and null in place of their spellings, numbers in place of those of keys.
 
     Snakemake hands the inside of `--config 'seeds=[1,11]'` over as text, and YAML takes 2e-4 for text anywhere.
     """
     if isinstance(value, Mapping):
-        return {key: typed(entry) for key, entry in value.items()}
+        return {_number(key) if isinstance(key, str) else key: typed(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [typed(entry) for entry in value]
     if isinstance(value, str):
-        if re.fullmatch(r"[-+]?\d+", value):
-            return int(value)
-        if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
-            return float(value)
-        return _WORDS.get(value, value)
+        number = _number(value)
+        return _WORDS.get(value, value) if number is value else number
     return value
+
+
+def _number(text: str) -> Any:
+    """The number that is spelled, or the text."""
+    if re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text):
+        return float(text)
+    return text
 
 
 def _is_whole(checker: object, value: object) -> bool:
