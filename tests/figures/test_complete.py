@@ -95,26 +95,25 @@ def test_matrices_of_a_row_share_their_colours_where_the_figure_says_so(one_scal
     assert [image.get_clim() for image in images] == [(-end, end) for end in ends]
 
 
-@pytest.mark.parametrize(("lowest", "top"), [(0.01, 0.1), (0.2, None)])
-def test_the_published_range_is_kept_where_every_curve_comes_below_its_end(lowest, top):
+def one_curve(kind, axes, lowest):
+    """A panel of that kind with one curve, which falls from 2 to `lowest`."""
     source = Source("linear/softmax-d7", "loss", series="S").with_looks({"linear/softmax-d7": Look("S", "softmax", 7)})
-    panel = Panel("p", "curves", "title", (source,), Axes("t", "y", y_top=0.1))
     rows = pd.DataFrame({"series": "S", "seed": 1, "x": range(1, 31), "y": np.linspace(2, lowest, 30)})
     with style.applied(Style()):
         canvas = Page().subplots()
-        DRAWERS["curves"](canvas, panel, rows, Style())
+        DRAWERS[kind](canvas, Panel("p", kind, "title", (source,), axes), rows, Style())
+    return canvas
+
+
+@pytest.mark.parametrize(("lowest", "top"), [(0.01, 0.1), (0.2, None)])
+def test_the_published_range_is_kept_where_every_curve_comes_below_its_end(lowest, top):
+    canvas = one_curve("curves", Axes("t", "y", y_top=0.1), lowest)
     assert (canvas.get_ylim()[1] == top) if top else canvas.get_ylim()[1] > 1
 
 
 @pytest.mark.parametrize(("lowest", "bottom"), [(1.2, 1.0), (0.9, 0.9)])
 def test_an_axis_of_losses_by_another_begins_at_one_or_at_the_lowest_curve(lowest, bottom):
-    source = Source("linear/softmax-d7", "loss", series="S").with_looks({"linear/softmax-d7": Look("S", "softmax", 7)})
-    panel = Panel("p", "shades", "title", (source,), Axes("t", "y", y_bottom=1.0))
-    rows = pd.DataFrame({"series": "S", "seed": 1, "x": range(1, 31), "y": np.linspace(2, lowest, 30)})
-    with style.applied(Style()):
-        canvas = Page().subplots()
-        DRAWERS["shades"](canvas, panel, rows, Style())
-    assert canvas.get_ylim()[0] == pytest.approx(bottom)
+    assert one_curve("shades", Axes("t", "y", y_bottom=1.0), lowest).get_ylim()[0] == pytest.approx(bottom)
 
 
 def test_which_training_stands_behind_which_panel():

@@ -2,10 +2,8 @@
 
 from mesaopt.agreement.claims import Claim, Selection
 from mesaopt.agreement.selections import Figures
-from mesaopt.figures.contents import FORMS
+from mesaopt.figures.contents import both_forms
 from mesaopt.figures.registry import FIGURES, figure
-
-_TEXTBOOK = FORMS["textbook"][1]
 
 
 def textbook(claim: Claim, tables: Figures) -> bool:
@@ -19,9 +17,9 @@ def textbook(claim: Claim, tables: Figures) -> bool:
 def _textbook(selection: Selection, tables: Figures) -> bool:
     shown = figure(selection.figure).panels if selection.figure in FIGURES else ()
     probes = [panel.name for panel in shown if panel.form == "published" and selection.panel.startswith(panel.name)]
-    if not probes or _TEXTBOOK in selection.panel:
+    if not probes or both_forms([selection.panel]):
         return False
-    return not tables.figure(selection.figure)["panel"].str.contains(_TEXTBOOK, regex=False).any()
+    return not both_forms(tables.figure(selection.figure)["panel"].unique())
 
 
 def note(names: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ figure's table without being drawn is in `controls`.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mesaopt.figures.parts import Axes, Kind, Panel, Slots, Source
 
@@ -118,6 +118,14 @@ FORMS = {
     "published": ("preconditioned_input_published", "", ""),
     "textbook": ("preconditioned_input", "_textbook", ", textbook form"),
 }
+
+
+def both_forms(panels: Iterable[str]) -> bool:
+    """Whether a figure's table, by the names of its panels, holds both; one made before there were both holds the text's alone.
+
+    That form then stands under the name of the published one.
+    """
+    return any(FORMS["textbook"][1] in name for name in panels)
 
 
 def preconditioning_probe(letter: str, run: str = "linear/lsa-d6", form: str = "published") -> tuple[Panel, ...]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Page
 
 from mesaopt.errors import InputError
 from mesaopt.figures import matrices, panels, style
+from mesaopt.figures.contents import both_forms
 from mesaopt.figures.looks import recorded
 from mesaopt.figures.options import Style
 from mesaopt.figures.parts import Figure, Panel
@@ -153,7 +154,7 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
 
 def _form(record: Mapping[str, Any], options: Style) -> str:
     """Tables that were recorded before both forms were computed hold that of the text alone, under the name of the drawn one."""
-    both = any("_textbook" in name for name in record.get("where", {}).get("panels", ()))
+    both = both_forms(record.get("where", {}).get("panels", ()))
     return "as published" if both and options.probe_form == "published" else "as in the text"
 
 
