@@ -201,6 +201,18 @@ def test_repeated_tokens_come_again(length):
 
 
 # --- the corpora
+def test_copies_of_a_document_are_one_family_and_others_of_that_name_are_not(tmp_path):
+    for name, text in {"a/one.txt": "words", "a/two.txt": "words", "b/one.txt": "other words"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "words"}) + "\n")
+    families = {}
+    for one in corpus_called("folder").documents(own(tmp_path), None):
+        families.setdefault(one.text, []).append(one.family)
+    assert len(families["words"]) == 3 and len(set(families["words"])) == 1
+    assert set(families["other words"]).isdisjoint(families["words"])
+
+
 def test_a_family_is_held_back_by_its_name_alone():
     shares = [held_back(f"service-{number}", 0.05) for number in range(4000)]
     assert 0.03 < np.mean(shares) < 0.07

@@ -47,13 +47,15 @@ def documents(text: Text, package: Path | None) -> Iterator[Document]:
 
 def _pieces(path: Path) -> Iterator[Document]:
     try:
+        with open(path, "rb") as raw:
+            family = hashlib.file_digest(raw, "sha256").hexdigest()
         with open(path, encoding="utf-8") as file:
             piece, begun = file.read(PIECE), False
             while piece:
                 following = file.read(PIECE)
                 if not begun and not following and not piece.strip():
                     break
-                yield Document(path.name, piece, last=not following)
+                yield Document(family, piece, last=not following)
                 piece, begun = following, True
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text in UTF-8 ({error.reason})") from None
