@@ -53,7 +53,8 @@ def test_another_seed_adds_files_and_removes_none():
 
 
 def test_weights_need_the_first_seed_only():
-    assert runs("fig13") == {"linear/lsa-d1-weights": "first"}
+    assert runs("fig9") == {"linear/lsa-d6": "first"}
+    assert runs("fig2")["linear/lsa-d1-weights"] == "first"
     assert runs("fig12")["fixed_teacher/lsa-d1"] == "all"
     assert runs("fig2")["linear/lsa-d1"] == "all"
     assert all("seed-1/" in path for path in inputs("fig9", [1, 11]))

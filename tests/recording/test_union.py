@@ -119,14 +119,14 @@ def test_panels_of_one_seed_show_the_first_of_the_union(place: Path, capsys: pyt
         table = read_table(f"recorded/tables/{name}.parquet", "figure")
         return set(table.loc[table["panel"] == "layer_1_head_1_QK", "seed"])
 
-    for name in ("fig2", "fig13"):
+    for name in ("fig2", "fig9"):
         record(part(place / f"a{name}", name, (111, 1111)), RECORDED)
         record(part(place / f"b{name}", name, (11111,)), RECORDED)
         assert shown(name) == {111}
         record(part(place / f"c{name}", name, (11,)), RECORDED)
         assert shown(name) == {11}
     assert facts_of(RECORDED, "fig2")["seeds"] == [11, 111, 1111, 11111]
-    assert "fig13: stays as recorded: it shows one seed, and seed 111 comes before seed 11111" in capsys.readouterr().out
+    assert "fig9: stays as recorded: it shows one seed, and seed 111 comes before seed 11111" in capsys.readouterr().out
 
 
 def test_hours_that_were_not_recorded_by_seed_are_marked_as_estimated(place: Path) -> None:
