@@ -39,6 +39,7 @@ class Section(IntEnum):
 class Law:
     """How sequences of a kind of task are made: what kind of matrix W is, the standard deviation of the entries of C (0: states
     are seen as they are), where states start and are clipped (None: nowhere), and the MLP that they evolve through, if any.
+    Or, of `pairs`, no states that evolve: x_1, W x_1 + noise, x_2, W x_2 + noise, ...
     """
 
     matrix: str
@@ -46,15 +47,19 @@ class Law:
     start: float
     bound: float | None
     mlp: Mlp | None
+    pairs: bool
 
 
-#: what kind of matrix W is in each kind of task, whether it is seen through a C, whether states evolve through an MLP
+#: of each kind of task, what kind of matrix W is, and what its sequences have besides: a C, an MLP, pairs for states
 KINDS = {
-    "linear": ("orthogonal", False, False),
-    "contracting": ("contracting", False, False),
-    "fixed_teacher": ("teacher", False, False),
-    "partial": ("orthogonal", True, False),
-    "nonlinear": ("orthogonal", False, True),
+    "linear": ("orthogonal", ""),
+    "unclipped": ("orthogonal", ""),
+    "contracting": ("contracting", ""),
+    "fixed_teacher": ("teacher", ""),
+    "other_teacher": ("teacher", ""),
+    "partial": ("orthogonal", "c"),
+    "nonlinear": ("orthogonal", "mlp"),
+    "few_shot": ("orthogonal", "pairs"),
 }
 
 
@@ -64,11 +69,11 @@ def law_of(task: Task) -> Law:
     """
     if task.kind not in KINDS:
         raise InputError(f"task {task.name}: sequences of kind {task.kind} are not drawn by counter; leave out generator: philox")
-    (matrix, partly, curved), kind = KINDS[task.kind], module("task kind", task.kind)
-    if not partly:
+    (matrix, besides), kind = KINDS[task.kind], module("task kind", task.kind)
+    if besides != "c":
         require_fully_observed(task)
-    mlp = kind.mlp(task.n_state) if curved else None
-    return Law(matrix, kind.SCALE if partly else 0.0, getattr(kind, "START", 1.0), getattr(kind, "BOUND", None), mlp)
+    c_scale, mlp = kind.SCALE if besides == "c" else 0.0, kind.mlp(task.n_state) if besides == "mlp" else None
+    return Law(matrix, c_scale, getattr(kind, "START", 1.0), getattr(kind, "BOUND", None), mlp, besides == "pairs")
 
 
 def obs_noise(task: Task) -> float:
@@ -78,9 +83,9 @@ def obs_noise(task: Task) -> float:
 
 
 def teacher(task: Task) -> Float[Tensor, "n_state n_state"]:
-    """The one matrix of a task with a fixed teacher."""
-    matrices: Tensor = module("task kind", task.kind).teacher(generator(0, "task"), 1, task.n_state, PLAIN)
-    return matrices[0].contiguous()
+    """The one matrix of a task with a fixed teacher, or with another one."""
+    w: Tensor = module("task kind", task.kind).GENERATOR.draw(task, 1, generator(0, "task"), PLAIN).systems["W"]
+    return w[0].contiguous()
 
 
 def key(seed: int, stream: str) -> UInt32[np.ndarray, " 2"]:
@@ -133,6 +138,8 @@ def draw(task: Task, source: Source) -> Float[Tensor, "sequences time_plus_1 n_o
     """Sequences of `context_length` + 1 elements in float32. Raises `InputError` as `law_of` does."""
     law, size, time = law_of(task), task.n_state, task.context_length
     w = _matrices(task, law, source)
+    if law.pairs:
+        return _pairs(task, law, w, source)
     first = (2 * source.uniform(Section.START, size) - 1) * law.start
     noise = source.normal(Section.NOISE, time, size).permute(1, 2, 0).contiguous()
     bound = float("inf") if law.bound is None else law.bound
@@ -141,6 +148,15 @@ def draw(task: Task, source: Source) -> Float[Tensor, "sequences time_plus_1 n_o
         return states
     c = law.c_scale * source.normal(Section.C, task.n_obs, size)
     return PLAIN.observe(c, states, source.normal(Section.OBSERVATION_NOISE, time + 1, task.n_obs), obs_noise(task))
+
+
+def _pairs(
+    task: Task, law: Law, w: Float[Tensor, "sequences n_state n_state"], source: Source
+) -> Float[Tensor, "sequences time_plus_1 n_obs"]:
+    elements, size = task.context_length + 1, task.n_state
+    x = (2 * source.uniform(Section.START, -(-elements // 2), size) - 1) * law.start
+    y = PLAIN.observe(w, x, source.normal(Section.NOISE, *x.shape[1:]), state_noise(task))
+    return torch.stack((x, y), dim=2).flatten(1, 2)[:, :elements].contiguous()
 
 
 def _matrices(task: Task, law: Law, source: Source) -> Float[Tensor, "sequences n_state n_state"]:

@@ -121,7 +121,8 @@ DEVICE void contract(Warp warp, float* w, const float* eigenvalues, double* room
 enum Matrix { ORTHOGONAL, CONTRACTING, TEACHER };
 
 struct Draw {
-    int matrix, hidden, sequences, seeds;  // Matrix; hidden units of the MLP, 0: none; sequences of a seed
+    int matrix, hidden, pairs;             // Matrix; hidden units of the MLP, 0: none; pairs x, W x for states: 0 or 1
+    int sequences, seeds;                  // sequences of a seed
     float start, bound, state_noise, obs_noise, c_scale;  // bound 0: none; c_scale 0: states are seen as they are
     float slowest, fastest;                               // contracting: eigenvalues lie between, one is the slowest
     const unsigned* keys;                                 // (seed, 2)
@@ -193,6 +194,33 @@ DEVICE void draw_w(Warp warp, const Draw& p, const Source& source, float* w, flo
     else orthogonalise(warp, w, shared);
 }
 
+// Number i of those that `draw_uniform` and `draw_normal` draw.
+DEVICE float uniform_number(const Source& source, Section section, int i) {
+    return unit_interval(words(source, section, i / 4).x[i % 4]);
+}
+DEVICE float normal_number(const Source& source, Section section, int i) {
+    const Words found = words(source, section, i / 4);
+    const unsigned *pair = found.x + i % 4 / 2 * 2;
+    const float radius = square_root(-2.f * logarithm(1.f - unit_interval(pair[0]))), turns = unit_interval(pair[1]);
+    return radius * (i % 2 ? sine_of_turns(turns) : cosine_of_turns(turns));
+}
+
+// x_1, W x_1 + e_1, x_2, ... for states; the label of the last x may lie behind the end.
+DEVICE void draw_pairs(Warp warp, const Draw& p, const Source& source, const float* w, float* states) {
+    constexpr int numbers = parts(T + 1, 2) * STATE;
+    for (int i = warp.rank; i < numbers; i += Warp::size)
+        states[i / STATE * 2 * STATE + i % STATE] = p.start * (2.f * uniform_number(source, OF_START, i) - 1.f);
+    warp.sync();
+    for (int i = warp.rank; i < numbers; i += Warp::size) {
+        const float* x = states + i / STATE * 2 * STATE;
+        if (i / STATE * 2 + 1 > T) continue;
+        float sum = p.state_noise * normal_number(source, OF_NOISE, i);
+        for (int j = 0; j < STATE; j++) sum += w[i % STATE * STATE + j] * x[j];
+        states[(i / STATE * 2 + 1) * STATE + i % STATE] = sum;
+    }
+    warp.sync();
+}
+
 // s_t, or C s_t + o_t, where the noise lies in `observations` already.
 DEVICE void observe(Warp warp, const Draw& p, const float* c, const float* states, float* observations) {
     for (int i = warp.rank; i < (T + 1) * N; i += Warp::size) {
@@ -215,6 +243,11 @@ DEVICE void draw_sequence(Warp warp, const Draw& p, int index, float* memory) {
     float* hidden = features + STATE;
     float* observations = p.observations + (long long)index * (T + 1) * N;
     draw_w(warp, p, source, w, shared, reinterpret_cast<double*>(memory + DRAW_FLOATS));
+    if (p.pairs) {
+        draw_pairs(warp, p, source, w, states);
+        observe(warp, p, c, states, observations);
+        return;
+    }
     draw_uniform(warp, source, OF_START, STATE, states);
     draw_normal(warp, source, OF_NOISE, T * STATE, p.state_noise, states + STATE);
     if (p.c_scale != 0) {

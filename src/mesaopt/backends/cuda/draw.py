@@ -29,7 +29,7 @@ class DeviceDraws:
             self.tensors["teacher"] = teacher(task).to(device)
         if mlp := law.mlp:
             self.tensors |= {"a": mlp.a.to(device).contiguous(), "b": mlp.b.to(device).contiguous()}
-        self.numbers = {"matrix": MATRICES[law.matrix], "hidden": mlp.a.shape[1] if mlp else 0}
+        self.numbers = {"matrix": MATRICES[law.matrix], "hidden": mlp.a.shape[1] if mlp else 0, "pairs": int(law.pairs)}
         self.numbers |= {"sequences": run.training.batch, "seeds": len(seeds)}
         self.factors = {"start": law.start, "bound": law.bound or 0.0, "state_noise": state_noise(task), "c_scale": law.c_scale}
         self.factors |= {"obs_noise": obs_noise(task), "slowest": SLOWEST, "fastest": FASTEST}

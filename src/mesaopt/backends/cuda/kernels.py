@@ -94,7 +94,7 @@ class DrawArguments(ctypes.Structure):
     """`Draw` of draw.h."""
 
     _fields_ = [
-        *((name, _INT) for name in ("matrix", "hidden", "sequences", "seeds")),
+        *((name, _INT) for name in ("matrix", "hidden", "pairs", "sequences", "seeds")),
         *((name, _FLOAT) for name in ("start", "bound", "state_noise", "obs_noise", "c_scale", "slowest", "fastest")),
         *((name, _POINTER) for name in ("keys", "step", "teacher", "a", "b", "observations")),
     ]
