@@ -128,7 +128,8 @@ def _structure(rng: np.random.Generator) -> pd.DataFrame:
     names = ["model", "layer", "head", "product", "statistic"]
     axes = [("trained", "untrained"), range(1, LAYERS + 1), range(1, 5), ("QK", "OV"), (*STATISTICS, "diag_mean_1_1")]
     frame = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
-    rows = [(model, 1, 0, "OV", name) for model in ("trained", "untrained") for name in ("eta", "eta_all_slots")]
+    of_all_heads = ("eta", "eta_all_slots", "joint_block_energy")
+    rows = [(model, 1, 0, "OV", name) for model in ("trained", "untrained") for name in of_all_heads]
     frame = pd.concat([frame, pd.DataFrame(rows, columns=names)], ignore_index=True)
     return frame.assign(value=rng.random(len(frame)))
 

@@ -13,7 +13,7 @@ from mesaopt.models.products import ProductModel, Products, attention, average, 
 from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_weights, save_weights
 from mesaopt.spec.run import Model
-from mesaopt.stages.extract import block_structure, eta_of_all_slots, extract_run, implied_eta, sparsity
+from mesaopt.stages.extract import block_structure, eta_of_all_slots, extract_run, implied_eta, joint_block_energy, sparsity
 from mesaopt.store.tables import read_table
 
 DIAGONAL = torch.eye(N, dtype=torch.float64)
@@ -119,6 +119,27 @@ def test_planted_blocks_are_found_and_noise_lowers_their_strength():
     assert pure_noise["block_energy"] == pytest.approx(1 / N**2, rel=0.5)
 
 
+def test_what_heads_compute_together_equals_the_whole_sum():
+    layer = Products(random(3, 4 * N, 4 * N, seed=1), random(3, 4 * N, 4 * N, seed=2))
+    whole, kept = (
+        torch.einsum("hij,hkl->ijkl", ov, qk) for qk, ov in ((layer.QK, layer.OV), (compress(layer.QK, N), compress(layer.OV, N)))
+    )
+    expected = (kept.square().sum() / whole.square().sum()).item()
+    assert joint_block_energy(layer, N) == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_one_head_has_and_another_undoes_does_not_count():
+    """Two heads of opposite keys share a clean step; the noise that both values have cancels. Of one head alone it counts."""
+    step, key = torch.kron(random(4, 4), DIAGONAL), torch.kron(random(4, 4, seed=1), DIAGONAL)
+    noise = random(4 * N, 4 * N, seed=2)
+    pair = Products(torch.stack([key, -key]), torch.stack([step + noise, -step + noise]))
+    assert joint_block_energy(pair, N) == pytest.approx(1, abs=1e-12)
+    assert block_structure(pair.OV[0], N)["block_energy"] < 0.9
+    alone = Products(pair.QK[:1], pair.OV[:1])
+    assert joint_block_energy(alone, N) == pytest.approx(block_structure(pair.OV[0], N)["block_energy"])
+    assert joint_block_energy(Products(0 * pair.QK, pair.OV), N) == 0
+
+
 def test_deviations_within_blocks_equal_those_of_numpy():
     product = random(2 * N, 2 * N)
     found, block = block_structure(product, N), product[N:, :N].numpy()
@@ -150,7 +171,8 @@ def test_tables_hold_every_entry_with_layers_and_heads_from_one(tmp_path):
     expected = layer_products(load_weights(weights), 2)[1].OV[0].numpy()
     np.testing.assert_allclose(chosen.pivot(index="row", columns="col", values="value").to_numpy(), expected, rtol=1e-6)
     structure = read_table(tmp_path / "structure.parquet", "structure")
-    assert set(structure["product"]) == {"QK", "OV"} and set(structure["head"]) == {1, 2}
+    of_one_head = structure[structure["statistic"] != "joint_block_energy"]
+    assert set(structure["product"]) == {"QK", "OV"} and set(of_one_head["head"]) == {1, 2}
     assert "eta" not in set(structure["statistic"]), "two layers are no single gradient step"
 
 
@@ -205,6 +227,13 @@ def _with_an_empty_slot(product):
     widened = product.new_zeros(len(product), 4 * N, 4 * N)
     widened[:, used[:, None], used] = product
     return widened
+
+
+def test_only_linear_layers_have_what_their_heads_compute_together(tmp_path):
+    for kind, expected in (("linear", [1, 2]), ("mesa", []), ("raw", [])):
+        extract_run(trained(tmp_path / kind, kind), tmp_path / "weights.parquet", tmp_path / "structure.parquet")
+        rows = read_table(tmp_path / "structure.parquet", "structure").query("statistic == 'joint_block_energy'")
+        assert rows.loc[rows["model"] == "trained", "layer"].tolist() == expected and set(rows["head"]) <= {0}
 
 
 def test_eta_and_lam_are_in_the_tables_of_the_models_that_have_them(tmp_path):

@@ -86,6 +86,13 @@ def structure(run: str, seeds: Seeds = "all") -> tuple[Panel, ...]:
     return tuple(panel(model, name) for model, name in product(("trained", "untrained"), ("QK", "OV")))
 
 
+def heads_together(run: str) -> Panel:
+    """How much of what the heads of a linear layer compute together are multiples of the identity, trained and untrained."""
+    select = (("model", ("trained", "untrained")), ("statistic", "joint_block_energy"))
+    source = Source(run, "structure", "{model}", "layer", "value", select=select)
+    return Panel("heads_together", "table", "What heads compute together", (source,))
+
+
 def _eta_of_layer(run: str, series: str = "{label}", statistic: str = "eta") -> Source:
     select = (("model", "trained"), ("statistic", statistic))
     return Source(run, "structure", series, "layer", "value", select=select)

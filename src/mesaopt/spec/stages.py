@@ -139,6 +139,7 @@ STAGES = (
                 " (paper, section on one linear self-attention layer)",
                 "mesaopt.stages.extract:block_structure",
                 "mesaopt.stages.extract:sparsity",
+                "mesaopt.stages.extract:joint_block_energy",
                 "mesaopt.stages.extract:implied_eta",
             ),
         ),

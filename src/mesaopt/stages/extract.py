@@ -12,6 +12,7 @@ Statistics of one head's product (table `structure`), with slots counted from 1 
 * `block_strength`: largest mean of a block's diagonal by size, over the standard deviation of all entries off such diagonals
 * `diag_mean_{i}_{j}`, `diag_std_{i}_{j}`, `offdiag_std_{i}_{j}`: the block in row slot i and column slot j
 * `lam` (product `lam`): a mesa-layer's regularisation
+* `joint_block_energy` (head 0: all heads together; linear layers): `block_energy` of what the heads compute together
 * `eta` (head 0: all heads together; models of one linear layer): the learning rate of the gradient step that the layer performs;
   `eta_all_slots`: that with which all slots together, past and present, act on sequences that have come to rest
 """
@@ -69,6 +70,21 @@ def block_structure(product: Float[Tensor, "rows cols"], n: int) -> dict[str, fl
     return statistics
 
 
+def joint_block_energy(products: Products, n: int) -> float:
+    """`block_energy` of the sum over heads of OV (x) QK: all that a linear layer does with its tokens. What one head has besides
+    multiples of the identity counts only as far as other heads do not undo it.
+    """
+    qk, ov = products.QK.double(), products.OV.double()
+    energy = _joint_energy(qk, ov)
+    return _joint_energy(compress(qk, n), compress(ov, n)) / energy if energy > 0 else 0.0
+
+
+def _joint_energy(qk: Float[Tensor, "heads key query"], ov: Float[Tensor, "heads output input"]) -> float:
+    """Squared norm of the sum over heads of OV (x) QK, from the inner products of heads: the sum itself is large."""
+    of_qk, of_ov = (part.flatten(1) @ part.flatten(1).mT for part in (qk, ov))
+    return (of_qk * of_ov).sum().item()
+
+
 def implied_eta(products: Products, n: int, tokens: str) -> float:
     """Learning rate of the gradient step eta sum_{t'<=t} s_{t'} s_{t'-1}^T s_t inside one linear layer on constructed tokens.
 
@@ -113,11 +129,13 @@ def structure_table(run: Run, models: Mapping[str, Mapping[str, Tensor]]) -> pd.
 def _structure_rows(run: Run, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, int, str, str, float]]:
     layers = layer_products(weights, len(run.model.layers))
     n, sliced = run.task.n_obs, run.model.tokens != "raw"
-    for number, layer in enumerate(layers, 1):
+    for number, (kind, layer) in enumerate(zip(run.model.layers, layers, strict=True), 1):
         for name, product in (("QK", layer.QK), ("OV", layer.OV)):
             for head, one in enumerate(product, 1):
                 statistics = sparsity(one) | (block_structure(one, n) if sliced else {})
                 yield from ((number, head, name, statistic, value) for statistic, value in statistics.items())
+        if sliced and kind == "linear":
+            yield number, 0, "OV", "joint_block_energy", joint_block_energy(layer, n)
         lam = weights.get(f"layers.{number - 1}.lam", torch.empty(0))
         yield from ((number, head, "lam", "lam", value) for head, value in enumerate(lam.tolist(), 1))
     if sliced and run.model.layers == ("linear",):

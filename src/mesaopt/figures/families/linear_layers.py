@@ -46,7 +46,7 @@ def weights_of_one_layer() -> Figure:
     """Figure 13: all slots of the one-layer model."""
     slots = contents.ONE_LAYER_SLOTS
     panels = [contents.weights("linear/lsa-d1-weights", slots, h, p) for h, p in product((1, 2), ("QK", "OV"))]
-    beside = controls.structure("linear/lsa-d1-weights")
+    beside = (*controls.structure("linear/lsa-d1-weights"), controls.heads_together("linear/lsa-d1-weights"))
     return Figure("Weight products of LSA-1", (*panels, *beside), grid(panels, 2), 0.96)
 
 
