@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 LINE_EVERY = 1000
+LINE_SECONDS = 60.0
 BAR_SECONDS = 0.2
 _WIDTH = 30
 
@@ -57,3 +58,22 @@ class Progress:
     def _line(self, text: str) -> None:
         if self.mode != "none":
             print(text, file=sys.stderr, flush=True)
+
+
+class LineAMinute:
+    """Reports on a descent that prints nothing else: `what` is learned in `total` steps, of which `first` were made before."""
+
+    def __init__(self, what: str, total: int, first: int) -> None:
+        self.what, self.total, self.first = what, total, first
+        self.since = self.said = time.monotonic()
+        self.losses: list[float] = []
+
+    def update(self, step: int, loss: float) -> None:
+        """`step` updates are done, the last one at this loss; a line has their mean since the line before."""
+        self.losses.append(loss)
+        now = time.monotonic()
+        if now < self.said + LINE_SECONDS:
+            return
+        speed, mean = (step - self.first) / max(now - self.since, 1e-9), sum(self.losses) / len(self.losses)
+        print(f"{self.what}: step {step} of {self.total}, {speed:.1f} steps/s, loss {mean:.4f}", file=sys.stderr, flush=True)
+        self.said, self.losses = now, []

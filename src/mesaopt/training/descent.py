@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from mesaopt.errors import DivergenceError
 from mesaopt.process.checkpoint import load_checkpoint, save_checkpoint
+from mesaopt.process.progress import LineAMinute
 from mesaopt.process.stopping import StopRequest
 from mesaopt.training.optimizer import AdamW
 from mesaopt.training.schedule import learning_rate
@@ -76,10 +77,11 @@ def descend(
     """
     optimizer = AdamW(parameters, settings.weight_decay)
     history = [] if checkpoints is None else checkpoints.restore(optimizer, what)
-    stop = StopRequest()
+    stop, progress = StopRequest(), LineAMinute(what, settings.steps, len(history))
     with contextlib.nullcontext() if checkpoints is None else stop:
         for _ in range(len(history), settings.steps):
             _step(optimizer, loss, settings, what, history)
+            progress.update(len(history), history[-1])
             if checkpoints is not None:
                 checkpoints.keep(optimizer, history, stop)
     return history
