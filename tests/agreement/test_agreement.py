@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from agreement_tables import ROOT, SEEDS, cell_rows, curve_rows, one_layer, selection, shipped, write_figure
+from agreement_tables import ROOT, SEEDS, cell_rows, curve_rows, one_layer, selection, shipped, weights_of_one_layer, write_figure
 from figure_inputs import write_results
 from matplotlib.transforms import Bbox
 
@@ -52,7 +52,8 @@ def test_a_gap_that_averages_out_is_found_where_it_is(tmp_path: Path) -> None:
 
 
 def test_structure_is_averaged_over_heads(tmp_path: Path) -> None:
-    tables = Tables(write_figure(tmp_path, "fig2", *one_layer()))
+    write_figure(tmp_path, "fig2", *one_layer())
+    tables = Tables(write_figure(tmp_path, "fig13", *weights_of_one_layer()))
     judged = judge(shipped("weights-structure-is-learned", "weights-diagonal-keys", "learning-rate-read-off"), tables, "paper")
     assert judged["estimate"].tolist() == pytest.approx([0.0335 / 0.032, 0.6, 30.0])
     assert judged["verdict"].tolist() == [HOLDS, FAILS, HOLDS]

@@ -56,8 +56,14 @@ def one_layer(gap: float = 0.01, seeds: tuple[int, ...] = SEEDS) -> tuple[pd.Dat
         curve_rows("mse_1", {"GD-1": base, "LSA-1": lambda t: base(t) * np.where(t > 30, 1 + gap, 1)}, seeds=seeds),
         curve_rows("training_loss_1", training, x=step, seeds=seeds),
         curve_rows("eta", {"LSA-1": flat(0.0335), "GD-1": flat(0.032)}, x=np.zeros(1), seeds=seeds),
-        cell_rows("structure_lsa-d1_trained_QK", {"block_strength": 24.0, "block_energy": 0.6}, seeds=seeds),
-        cell_rows("structure_lsa-d1_untrained_QK", {"block_strength": 0.8}, seeds=seeds),
+    )
+
+
+def weights_of_one_layer() -> tuple[pd.DataFrame, ...]:
+    """The structure of weights in the table of figure 13."""
+    return (
+        cell_rows("structure_lsa-d1-weights_trained_QK", {"block_strength": 24.0, "block_energy": 0.6}),
+        cell_rows("structure_lsa-d1-weights_untrained_QK", {"block_strength": 0.8}),
     )
 
 
