@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from agreement_tables import ROOT, T, one_layer, write_figure
+from agreement_tables import ROOT, T, one_layer, weights_of_one_layer, write_figure
 from workflow_folder import copy_workflow, planned, snakemake
 
 from mesaopt.agreement.claims_file import read_claims
@@ -16,6 +16,7 @@ RECORDED = ("--config", "scale=recorded")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_workflow(tmp_path_factory.mktemp("agreement") / "clone")
     write_figure(folder / "results/recorded/tables", "fig2", *one_layer())
+    write_figure(folder / "results/recorded/tables", "fig13", *weights_of_one_layer())
     (folder / "docs").mkdir()
     return folder
 

@@ -95,7 +95,7 @@ def test_other_code(clone: Path) -> None:
     assert planned(clone, *FIGURES, *SMOKE) == {name: RETRAINED[name] for name in RETRAINED if name != "train"}
     add_code(clone, "models/layers/linear.py")
     jobs = planned(clone, *FIGURES, *SMOKE)
-    assert jobs["train"] == 3 and "sequences" not in jobs and "learn" not in jobs
+    assert jobs["train"] == 4 and "sequences" not in jobs and "learn" not in jobs
 
 
 def test_another_table_is_noticed_however_old(clone: Path) -> None:
@@ -125,7 +125,7 @@ def test_results_of_an_older_version_say_enough_of_trainings(clone: Path) -> Non
     jobs = planned(clone, *FIGURES, *SMOKE, "analyses={probe: {'*': {in_context: 5}}}")
     assert jobs["evaluate_extract_probe"] == 2 and "train" not in jobs
     add_code(clone, "models/layers/linear.py")
-    assert planned(clone, *FIGURES, *SMOKE)["train"] == 3
+    assert planned(clone, *FIGURES, *SMOKE)["train"] == 4
 
 
 def test_other_hands_overwrite_what_snakemake_remembers(smoke_figures: Path, tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_the_old_figure_is_not_the_new_one(clone: Path) -> None:
     assert json.loads((clone / "results/smoke/runs/linear/lsa-d1-weights/seed-1/spec.json").read_text())["training"]["lr"] == 3e-3
     shutil.rmtree(clone / ".snakemake")
     assert planned(clone, "figures/fig13.pdf", *settings) == {}
-    assert planned(clone, "figures/fig13.pdf", *SMOKE)["train"] == 1
+    assert planned(clone, "figures/fig13.pdf", *SMOKE)["train"] == 2

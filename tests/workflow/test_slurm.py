@@ -45,7 +45,7 @@ def test_the_profile_is_found_from_the_root_and_means_the_paper(tmp_path: Path) 
     figure = "results/paper/figures/fig13.pdf"
     jobs = planned(folder, "--profile", "slurm", figure)
     assert jobs["train_linear-lsa-d1-weights_1_to_11111"] == 1
-    assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 1
+    assert planned(folder, "--profile", "slurm", "figures/fig13.pdf", "--config", "device=cpu", "scale=paper")["train"] == 5
 
 
 def with_gres(folder: Path, gres: str) -> None:

@@ -45,8 +45,9 @@ def test_a_new_seed_adds_only_its_jobs(built: Path) -> None:
     jobs = planned(built, *FIGURES, *SMOKE, "seeds=[1,11,111]")
     assert jobs == {
         "sequences": 1,
-        "train": 1,
+        "train": 2,
         "evaluate_extract_probe": 1,
+        "extract": 1,
         "collect": 2,
         "draw_fig1": 1,
         "draw_fig13": 1,
@@ -114,14 +115,14 @@ def test_a_change_in_the_equation_of_a_layer_retrains_its_runs(clone: Path) -> N
     path = clone / "src/mesaopt/models/layers/linear.py"
     path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
     jobs = planned(clone, *FIGURES, *SMOKE)
-    assert jobs["train"] == 3 and "sequences" not in jobs and "learn" not in jobs
+    assert jobs["train"] == 4 and "sequences" not in jobs and "learn" not in jobs
 
 
 def test_a_change_in_a_generator_retrains(clone: Path) -> None:
     path = clone / "src/mesaopt/data/sequences.py"
     path.write_text(path.read_text() + "\nA_NEW_CONSTANT = 1\n")
     jobs = planned(clone, *FIGURES, *SMOKE)
-    assert jobs["train"] == 3
+    assert jobs["train"] == 4
     assert jobs["sequences"] == 2
     assert jobs["learn"] == 2  # for both forms of the preconditioned input
 
