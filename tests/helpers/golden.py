@@ -1,7 +1,8 @@
 """The golden set: what all figures' smoke results were before the redesign, file by file, for later ones to be held against;
 those that rest on scalars of Proposition 2 are since learned by compiled code, equal to the earlier ones to 1e-5. Taken anew when
 sums of the kernel came to be rounded otherwise (weights equal to 6e-6 of the largest), losses got columns, contracting systems
-more sequences, and probes both forms of the preconditioned input.
+more sequences, and probes both forms of the preconditioned input; and, on another processor, when figure 13 came to need
+every seed.
 
 `python tests/helpers/golden.py RESULTS BACKEND` writes it anew, from a folder results/smoke that the backend has made.
 """
