@@ -44,25 +44,16 @@ def test_the_paper_has_shapes_of_all_kinds():
     assert {(shape.raw, shape.d_mlp > 0) for shape in shapes} == {(False, False), (True, False), (True, True)}
 
 
-def some(capability: tuple[int, int], shapes: list[Shape], *marks: pytest.MarkDecorator):
-    return pytest.param(capability, shapes, id=f"{len(shapes)} for sm_{capability[0]}{capability[1]}", marks=marks)
-
-
-SHAPES = shapes_of_the_paper()
-
-
 # in CI every shape for one of the two capabilities, in turns, which takes a minute and a half; all for both take three
+LONG = pytest.mark.long
+
+
 @pytest.mark.parametrize(
-    ("capability", "shapes"),
-    [
-        some((8, 0), SHAPES[::2]),
-        some((9, 0), SHAPES[1::2]),
-        some((8, 0), SHAPES[1::2], pytest.mark.long),
-        some((9, 0), SHAPES[::2], pytest.mark.long),
-    ],
+    ("capability", "first"),
+    [((8, 0), 0), ((9, 0), 1), pytest.param((8, 0), 1, marks=LONG), pytest.param((9, 0), 0, marks=LONG)],
 )
-def test_every_shape_of_the_paper_is_compiled(capability: tuple[int, int], shapes: list[Shape]):
-    for shape in shapes:
+def test_every_shape_of_the_paper_is_compiled(capability: tuple[int, int], first: int):
+    for shape in shapes_of_the_paper()[first::2]:
         code = binary(shape, capability)
         missing = [name for name in KERNELS if f"mesaopt_{name}\0".encode() not in code]
         assert not missing, (shape, missing)

@@ -4,6 +4,7 @@ So a GPU can draw a batch where it is used (`backends/cuda/draw.h`): of the same
 Runs ask for it by `generator: philox`; the laws are those of `data/tasks`.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -82,6 +83,7 @@ def obs_noise(task: Task) -> float:
     return default if task.obs_noise is None else task.obs_noise
 
 
+@functools.cache
 def teacher(task: Task) -> Float[Tensor, "n_state n_state"]:
     """The one matrix of a task with a fixed teacher, or with another one."""
     w: Tensor = module("task kind", task.kind).GENERATOR.draw(task, 1, generator(0, "task"), PLAIN).systems["W"]

@@ -53,11 +53,15 @@ class Progress:
         self._line(f"{self.label}: {what} at step {step}, {self._speed(step)}{self.loss}")
 
     def _speed(self, step: int) -> str:
-        return f"{(step - self.first) / max(time.monotonic() - self.since, 1e-9):.1f} steps/s"
+        return _per_second(step - self.first, time.monotonic() - self.since)
 
     def _line(self, text: str) -> None:
         if self.mode != "none":
             print(text, file=sys.stderr, flush=True)
+
+
+def _per_second(steps: int, seconds: float) -> str:
+    return f"{steps / max(seconds, 1e-9):.1f} steps/s"
 
 
 class LineAMinute:
@@ -74,6 +78,6 @@ class LineAMinute:
         now = time.monotonic()
         if now < self.said + LINE_SECONDS:
             return
-        speed, mean = (step - self.first) / max(now - self.since, 1e-9), sum(self.losses) / len(self.losses)
-        print(f"{self.what}: step {step} of {self.total}, {speed:.1f} steps/s, loss {mean:.4f}", file=sys.stderr, flush=True)
+        speed, mean = _per_second(step - self.first, now - self.since), sum(self.losses) / len(self.losses)
+        print(f"{self.what}: step {step} of {self.total}, {speed}, loss {mean:.4f}", file=sys.stderr, flush=True)
         self.said, self.losses = now, []

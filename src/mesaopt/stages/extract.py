@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mesaopt.models.matching import inner
 from mesaopt.models.products import Products, blocks, compress, diagonal_means, layer_products
 from mesaopt.models.transformer import initialise
 from mesaopt.models.weights import load_model
@@ -74,15 +75,10 @@ def joint_block_energy(products: Products, n: int) -> float:
     """`block_energy` of the sum over heads of OV (x) QK: all that a linear layer does with its tokens. What one head has besides
     multiples of the identity counts only as far as other heads do not undo it.
     """
-    qk, ov = products.QK.double(), products.OV.double()
-    energy = _joint_energy(qk, ov)
-    return _joint_energy(compress(qk, n), compress(ov, n)) / energy if energy > 0 else 0.0
-
-
-def _joint_energy(qk: Float[Tensor, "heads key query"], ov: Float[Tensor, "heads output input"]) -> float:
-    """Squared norm of the sum over heads of OV (x) QK, from the inner products of heads: the sum itself is large."""
-    of_qk, of_ov = (part.flatten(1) @ part.flatten(1).mT for part in (qk, ov))
-    return (of_qk * of_ov).sum().item()
+    whole = Products(products.QK.double(), products.OV.double())
+    kept = Products(compress(whole.QK, n), compress(whole.OV, n))
+    energy = inner(whole, whole).sum().item()
+    return inner(kept, kept).sum().item() / energy if energy > 0 else 0.0
 
 
 def implied_eta(products: Products, n: int, tokens: str) -> float:

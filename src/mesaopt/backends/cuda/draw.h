@@ -39,15 +39,19 @@ DEVICE void draw_uniform(Warp warp, const Source& source, Section section, int c
         for (int j = 0; j < 4 && i + j < count; j++) to[i + j] = unit_interval(found.x[j]);
     }
 }
-// `count` numbers of N(0, 1) by Box and Muller, from pairs of words.
+// Two numbers of N(0, scale^2) by Box and Muller, from a pair of words.
+DEVICE Two normal_pair(const unsigned* pair, float scale) {
+    const float radius = scale * square_root(-2.f * logarithm(1.f - unit_interval(pair[0]))), turns = unit_interval(pair[1]);
+    return {radius * cosine_of_turns(turns), radius * sine_of_turns(turns)};
+}
+// `count` numbers of N(0, scale^2).
 DEVICE void draw_normal(Warp warp, const Source& source, Section section, int count, float scale, float* to) {
     for (int i = 4 * warp.rank; i < count; i += 4 * Warp::size) {
         const Words found = words(source, section, i / 4);
         float z[4];
         for (int j = 0; j < 4; j += 2) {
-            const float radius = scale * square_root(-2.f * logarithm(1.f - unit_interval(found.x[j])));
-            const float turns = unit_interval(found.x[j + 1]);
-            z[j] = radius * cosine_of_turns(turns), z[j + 1] = radius * sine_of_turns(turns);
+            const Two pair = normal_pair(found.x + j, scale);
+            z[j] = pair.x, z[j + 1] = pair.y;
         }
         for (int j = 0; j < 4 && i + j < count; j++) to[i + j] = z[j];
     }
@@ -198,11 +202,10 @@ DEVICE void draw_w(Warp warp, const Draw& p, const Source& source, float* w, flo
 DEVICE float uniform_number(const Source& source, Section section, int i) {
     return unit_interval(words(source, section, i / 4).x[i % 4]);
 }
-DEVICE float normal_number(const Source& source, Section section, int i) {
+DEVICE float normal_number(const Source& source, Section section, int i, float scale) {
     const Words found = words(source, section, i / 4);
-    const unsigned *pair = found.x + i % 4 / 2 * 2;
-    const float radius = square_root(-2.f * logarithm(1.f - unit_interval(pair[0]))), turns = unit_interval(pair[1]);
-    return radius * (i % 2 ? sine_of_turns(turns) : cosine_of_turns(turns));
+    const Two pair = normal_pair(found.x + i % 4 / 2 * 2, scale);
+    return i % 2 ? pair.y : pair.x;
 }
 
 // x_1, W x_1 + e_1, x_2, ... for states; the label of the last x may lie behind the end.
@@ -214,7 +217,7 @@ DEVICE void draw_pairs(Warp warp, const Draw& p, const Source& source, const flo
     for (int i = warp.rank; i < numbers; i += Warp::size) {
         const float* x = states + i / STATE * 2 * STATE;
         if (i / STATE * 2 + 1 > T) continue;
-        float sum = p.state_noise * normal_number(source, OF_NOISE, i);
+        float sum = normal_number(source, OF_NOISE, i, p.state_noise);
         for (int j = 0; j < STATE; j++) sum += w[i % STATE * STATE + j] * x[j];
         states[(i / STATE * 2 + 1) * STATE + i % STATE] = sum;
     }
