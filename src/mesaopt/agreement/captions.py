@@ -53,5 +53,6 @@ def with_claims(caption: str, figure: str, claims: Claims, judged: pd.DataFrame)
 def _lines(claim: Claim, row: Row) -> Iterator[str]:
     paper = f"the paper's {number(row.published)}, " if number(row.published) else ""
     yield f"* {claim.sentence}"
-    yield f"  Ours {estimate(row)}, {paper}bound {bound(row)}, {row.seeds} seeds: **{row.verdict}**{_FORM if row.form else ''}."
+    seeds = f"{row.seeds} seed{'' if row.seeds == 1 else 's'}"
+    yield f"  Ours {estimate(row)}, {paper}bound {bound(row)}, {seeds}: **{row.verdict}**{_FORM if row.form else ''}."
     yield ""
