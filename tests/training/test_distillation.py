@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from mesaopt.backends.native.frozen import FrozenModel
 from mesaopt.data.sequences import training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.errors import InputError
@@ -40,8 +41,9 @@ def model(kind: str) -> Transformer:
     return initialise(MODELS[kind], N, [1]).requires_grad_(False)
 
 
-def problem(kind: str, settings: Distil = SETTINGS) -> Distillation:
-    found = Distillation(run(kind), 1, model(kind), settings, make_groups(model(kind), settings.starts))
+def problem(kind: str, settings: Distil = SETTINGS, backend: str = "torch") -> Distillation:
+    native = FrozenModel(model(kind), TIME) if backend == "native" else None
+    found = Distillation(run(kind), 1, model(kind), settings, make_groups(model(kind), settings.starts), native)
     found.start()
     return found
 
@@ -77,10 +79,11 @@ def test_one_pass_records_what_every_layer_reads_and_says(kind: str) -> None:
         torch.testing.assert_close(output, stream[f"layer_{layer + 1}.attention_output"])
 
 
+@pytest.mark.parametrize("backend", ["torch", "native"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_losses_and_gradients_against_loops_in_float64(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1e-4 of the largest entry; every layer and start by itself, in parts of two sequences."""
-    found = problem(kind)
+def test_losses_and_gradients_against_loops_in_float64(kind: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1e-4 of the largest entry; every layer and start by itself, by PyTorch in parts of two sequences."""
+    found = problem(kind, backend=backend)
     members = max(len(list(group.members())) for group in found.groups)
     monkeypatch.setattr(distillation, "_PAIRS", 2 * TIME**2 * members)
     total, observations = found.loss(5).item(), training_batch(TASK, [1], SETTINGS.batch, "distil", 5)[0]
@@ -99,10 +102,11 @@ def test_losses_and_gradients_against_loops_in_float64(kind: str, monkeypatch: p
     assert total == pytest.approx(expected, rel=1e-5)
 
 
-def test_all_at_once_is_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_all_at_once_is_one_at_a_time(backend: str) -> None:
     """The updates of a layer in float64 by PyTorch's own AdamW, from the same start, on the same sequences: 1e-4."""
     settings = Distil(**{**SETTINGS.to_dict(), "steps": 12})
-    layers, course = distil(run("raw"), 1, model("raw"), settings)
+    layers, course = distil(run("raw"), 1, model("raw"), settings, backend=backend)
     starts = problem("raw", settings).linear_layers()
     assert layers.keys() == starts.keys() == {(start, n) for start in ("softmax", "plain") for n in range(3)}
     for key in (("softmax", 0), ("plain", 2)):
@@ -141,8 +145,11 @@ def test_starts(kind: str) -> None:
         assert loss < zero and weights["W_O"].grad.abs().max() < 1e-3 * zero, "the least squares are solved"
 
 
-def test_an_interrupted_distillation_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, course = distil(run("raw"), 1, model("raw"), SETTINGS)
+@pytest.mark.parametrize("backend", ["torch", "native"])
+def test_an_interrupted_distillation_goes_on_to_the_same_bits(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, course = distil(run("raw"), 1, model("raw"), SETTINGS, backend=backend)
     loss = Distillation.loss
 
     def interrupted(self: Distillation, step: int) -> Tensor:
@@ -152,10 +159,10 @@ def test_an_interrupted_distillation_goes_on_to_the_same_bits(tmp_path: Path, mo
 
     monkeypatch.setattr(Distillation, "loss", interrupted)
     with pytest.raises(SystemExit):
-        distil(run("raw"), 1, model("raw"), SETTINGS, Kept(tmp_path, 1e9))
+        distil(run("raw"), 1, model("raw"), SETTINGS, Kept(tmp_path, 1e9), backend)
     seen = []
     monkeypatch.setattr(Distillation, "loss", lambda self, step: seen.append(step) or loss(self, step))
-    found, again = distil(run("raw"), 1, model("raw"), SETTINGS, Kept(tmp_path, 1e9))
+    found, again = distil(run("raw"), 1, model("raw"), SETTINGS, Kept(tmp_path, 1e9), backend)
     assert seen == [2] and again.equals(course)
     assert all(torch.equal(found[key][name], of[name]) for key, of in expected.items() for name in NAMES)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from mesaopt.backends.native.frozen import FrozenModel
 from mesaopt.data.prompts import Form, Prompt, one_task
 from mesaopt.data.sequences import training_batch
 from mesaopt.models.transformer import Transformer, initialise
@@ -58,31 +59,38 @@ def naive(of: Transformer, batch: int, step: int, tokens: dict[str, Tensor], pre
     return torch.stack(errors).mean()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    ("kind", "backend"), [*((kind, "torch") for kind in MODELS), ("softmax", "native"), ("hybrid", "native")]
+)
 @pytest.mark.parametrize("prefix", [0, 3], ids=["separator", "prefix"])
-def test_loss_and_gradients_against_a_loop_in_float64(kind: str, prefix: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1e-4 of the largest; in parts of two sequences."""
+def test_loss_and_gradients_against_a_loop_in_float64(
+    kind: str, backend: str, prefix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1e-4 of the largest; by PyTorch in parts of two sequences, by native code of 19, which leave lanes empty."""
     monkeypatch.setattr(prompts, "_PAIRS", 2 * PAIRS.context_length**2)
     monkeypatch.setattr(prompts, "_LEAST_WITH_RECURSION", 2)
     fast, slow = model(kind).requires_grad_(False), model(kind).double().requires_grad_(False)
     tuned = "prefix" if prefix else "separator"
     frozen = {"separator": torch.randn(2, N, generator=torch.Generator().manual_seed(3))} if prefix else {}
-    problem = Tuning(fast, PAIRS, 1, tuned, Form(prefix, 2), 5, frozen)
+    native = FrozenModel(fast, PAIRS.context_length) if backend == "native" else None
+    batch = 19 if native else 5
+    problem = Tuning(fast, PAIRS, 1, tuned, Form(prefix, 2), batch, frozen, native)
     tokens = Parameter(problem.start())
     loss = problem.loss(7, tokens)
     wanted = tokens.detach().double().requires_grad_()
-    expected = naive(slow, 5, 7, {**{name: of.double() for name, of in frozen.items()}, tuned: wanted}, prefix)
+    expected = naive(slow, batch, 7, {**{name: of.double() for name, of in frozen.items()}, tuned: wanted}, prefix)
     expected.backward()
     torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-5, atol=0)
     assert (tokens.grad - wanted.grad).abs().max() < 1e-4 * wanted.grad.abs().max() and wanted.grad.abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("backend", ["torch", "native"])
 @pytest.mark.parametrize("kind", ["softmax", "hybrid"])
-def test_no_weight_changes_by_a_bit_and_the_loss_falls(kind: str) -> None:
+def test_no_weight_changes_by_a_bit_and_the_loss_falls(kind: str, backend: str) -> None:
     trained = model(kind)
     before = {name: of.detach().clone() for name, of in trained.named_parameters()}
     settings = Prompts(separators=1, prefix=2, steps=40, lr=0.1, separator_batch=16, prefix_batch=16)
-    tokens, course = tune(run(kind), 1, trained, PAIRS, settings)
+    tokens, course = tune(run(kind), 1, trained, PAIRS, settings, backend=backend)
     assert {name: of.shape for name, of in tokens.items()} == {"separator": (1, N), "prefix": (2, N)}
     assert all(torch.equal(before[name], of) for name, of in trained.named_parameters())
     assert all(of.grad is None for of in trained.parameters())
@@ -109,9 +117,11 @@ def test_the_prefix_is_tuned_with_the_separators_in_place() -> None:
     assert whole[whole["token"] == "prefix"]["loss"].iloc[0] == pytest.approx(first.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("stop", ["separator", "prefix"])
-def test_an_interrupted_tuning_goes_on_to_the_same_bits(stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected, course = tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS)
+@pytest.mark.parametrize(("stop", "backend"), [("separator", "native"), ("prefix", "native"), ("prefix", "torch")])
+def test_an_interrupted_tuning_goes_on_to_the_same_bits(
+    stop: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, course = tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS, backend=backend)
     loss = Tuning.loss
 
     def interrupted(self: Tuning, step: int, tokens: Parameter) -> Tensor:
@@ -121,10 +131,10 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(stop: str, tmp_path: Pat
 
     monkeypatch.setattr(Tuning, "loss", interrupted)
     with pytest.raises(SystemExit):
-        tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS, Kept(tmp_path, 1e9))
+        tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS, Kept(tmp_path, 1e9), backend)
     seen = []
     monkeypatch.setattr(Tuning, "loss", lambda self, step, tokens: seen.append((self.kind, step)) or loss(self, step, tokens))
-    found, again = tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS, Kept(tmp_path, 1e9))
+    found, again = tune(run("softmax"), 1, model("softmax"), PAIRS, SETTINGS, Kept(tmp_path, 1e9), backend)
     assert (stop, 4) in seen and (stop, 3) not in seen
     assert all(torch.equal(found[name], of) for name, of in expected.items()) and again.equals(course)
 

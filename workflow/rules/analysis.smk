@@ -48,7 +48,11 @@ def values_of(one, wildcards):
 
 def on_device(one):
     """Where an analysis computes, and how often it saves where it is: no values of its own, since its results stay the same."""
-    wanted = {"device": (config["analysis_device"], "cpu"), "checkpoint-every": (config["checkpoint_every"], 20)}
+    wanted = {
+        "device": (config["analysis_device"], "cpu"),
+        "backend": (config["backend"], "auto"),
+        "checkpoint-every": (config["checkpoint_every"], 20),
+    }
     can = {option.name for option in one.arguments}
     return {name: value for name, (value, default) in wanted.items() if name in can and value != default}
 

@@ -133,6 +133,7 @@ def choice(name: str, *choices: str) -> Option:
 
 #: where to compute; results are the same up to rounding
 DEVICE = choice("device", "cpu", "auto", "cuda")
+BACKEND = choice("backend", "auto", "torch", "native", "cuda")
 
 
 def folder(name: str, dest: str = "", **told: Any) -> Option:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mesaopt.errors import InputError, unknown
-from mesaopt.spec.arguments import DEVICE, File, Option, choice, folder, seconds, spec, text, whole
+from mesaopt.spec.arguments import BACKEND, DEVICE, File, Option, choice, folder, seconds, spec, text, whole
 from mesaopt.spec.files import (
     HISTORY,
     PARAMETERS,
@@ -53,7 +53,7 @@ STAGES = (
             folder("checkpoints"),
             whole("threads", default=1),
             choice("device", "auto", "cpu", "cuda"),
-            choice("backend", "auto", "torch", "native", "cuda"),
+            BACKEND,
             seconds("checkpoint-every", 20.0),
         ),
         writes=(File("weights", WEIGHTS.place, several=True),),
@@ -91,7 +91,7 @@ STAGES = (
             folder("checkpoints", type=Path, metavar="FOLDER", help="without one, none are kept"),
             seconds("checkpoint-every", 20.0),
             DEVICE,
-            choice("backend", "auto", "torch", "native", "cuda"),
+            BACKEND,
         ),
         writes=(
             PARAMETERS.called("out").holding(

@@ -2,7 +2,7 @@
 on few-shot regression and on linearisation).
 """
 
-from mesaopt.spec.arguments import DEVICE, File, folder, seconds, spec
+from mesaopt.spec.arguments import BACKEND, DEVICE, File, folder, seconds, spec
 from mesaopt.spec.files import RUN, SEQUENCES, WEIGHTS, run_table
 from mesaopt.spec.stage import Stage
 
@@ -13,7 +13,7 @@ LINEAR_LAYERS = File("linear_layers", f"{RUN}/linear_layers.safetensors", option
 #: what softmax layers are replaced by
 LINEAR = ("mesaopt.models.layers.linear",)
 #: of stages that descend for a long time
-DESCENDS = (folder("checkpoints"), seconds("checkpoint-every", 20.0), DEVICE)
+DESCENDS = (folder("checkpoints"), seconds("checkpoint-every", 20.0), DEVICE, BACKEND)
 
 OF_REGRESSION = (
     Stage(

@@ -22,6 +22,7 @@ def distil_stage(
     settings: Distil = Distil(),
     checkpoint_every: float = 20.0,
     device: str = "cpu",
+    backend: str = "auto",
 ) -> None:
     """Write the weights of all linear layers and the table `distillation`; one line on standard output says how it went.
 
@@ -33,7 +34,7 @@ def distil_stage(
     home = checkpoints / "distil" / trained.run.name / f"seed-{trained.seed}"
     what = f"{trained.run.name} seed {trained.seed}"
     with exclusive(home, f"{what}: its linear layers"):
-        found, history = distil(trained.run, trained.seed, trained.model, settings, Kept(home, checkpoint_every))
+        found, history = distil(trained.run, trained.seed, trained.model, settings, Kept(home, checkpoint_every), backend)
         write_table(history, "distillation", distillation)
         write_linear_layers(found, linear_layers)
         (home / "distillation").unlink(missing_ok=True)

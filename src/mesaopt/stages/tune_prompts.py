@@ -26,6 +26,7 @@ def tune_prompts_stage(
     settings: Prompts = Prompts(),
     checkpoint_every: float = 20.0,
     device: str = "cpu",
+    backend: str = "auto",
 ) -> None:
     """Write the tables `prompt_tokens` and `tuning`; one line on standard output says how it went.
 
@@ -37,7 +38,7 @@ def tune_prompts_stage(
     require_pairs(trained.run, task)
     home = checkpoints / "prompts" / trained.run.name / f"seed-{trained.seed}"
     with exclusive(home, f"{trained.run.name} seed {trained.seed}: its prompts"):
-        found, history = tune(trained.run, trained.seed, trained.model, task, settings, Kept(home, checkpoint_every))
+        found, history = tune(trained.run, trained.seed, trained.model, task, settings, Kept(home, checkpoint_every), backend)
         write_tokens(found, tokens)
         write_table(history, "tuning", tuning)
         for kind in found:

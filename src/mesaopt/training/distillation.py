@@ -6,6 +6,7 @@ of the same shape stand side by side in a pack; the optimiser and the clipping a
 positions.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Parameter
 
+from mesaopt.backends.native.backend import NativeBackend
+from mesaopt.backends.native.frozen import FrozenModel, frozen_model
 from mesaopt.data.random import generator, normal
 from mesaopt.data.sequences import inputs_targets, training_batch
 from mesaopt.data.tokens import tokenise
 from mesaopt.models.block import Block
 from mesaopt.models.transformer import Transformer, kept_encoding
 from mesaopt.spec.analysis import Distil
-from mesaopt.spec.run import Run
+from mesaopt.spec.run import Model, Run
 from mesaopt.spec.words import module_name
 from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.training.descent import Settings, descend
@@ -84,6 +88,35 @@ class Group:
         """(start, number) of every member, and its place in the pack."""
         yield from (((start, n), i) for i, (start, n) in enumerate((s, n) for s in self.starts for n in self.numbers))
 
+    def alone(self) -> Iterator[tuple[Transformer, int]]:
+        """Every member as a model of one layer that reads a residual stream and predicts all its channels, its parameters and
+        gradients being those of the pack (only until an optimiser lays them out anew), and the number of the layer.
+        """
+        for (_, number), place in self.members():
+            model = one_layer(self.block)
+            (layer,) = model.blocks()
+            for name in NAMES:
+                parameter = getattr(self.block, name)
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                own = Parameter(parameter.detach()[place : place + 1], requires_grad=False)
+                own.grad = parameter.grad[place : place + 1]
+                setattr(layer, name, own)
+            yield model, number
+
+
+def one_layer(block: Block) -> Transformer:
+    """A linear layer whose input is the residual stream. Where it reads positions, which models of embedded tokens do alone, the
+    embedding is the identity.
+    """
+    _, heads, d_model, d_head = block.W_O.shape
+    d_pe = block.W_Q.shape[3] - d_model
+    tokens = "raw" if d_pe else "constructed"
+    model = Transformer(Model(("linear",), tokens, d_model, heads, d_head, init_std=1.0, d_pe=d_pe), d_model)
+    if d_pe:
+        model.embedding.data, model.unembedding.data = torch.eye(d_model)[None], torch.eye(d_model)[None]
+    return model
+
 
 def make_groups(model: Transformer, starts: tuple[str, ...]) -> list[Group]:
     """All linear layers for the softmax layers of a model, zero as yet; the first is apart if it reads positions."""
@@ -94,14 +127,17 @@ def make_groups(model: Transformer, starts: tuple[str, ...]) -> list[Group]:
     return [Group(starts, of, Block(linear, of[0], len(starts) * len(of)).to(device)) for of in apart]
 
 
-def distil(run: Run, seed: int, model: Transformer, settings: Distil, kept: Kept = ALONE) -> tuple[LinearLayers, pd.DataFrame]:
+def distil(
+    run: Run, seed: int, model: Transformer, settings: Distil, kept: Kept = ALONE, backend: str = "auto"
+) -> tuple[LinearLayers, pd.DataFrame]:
     """Linear layers for all softmax layers of the trained `model` of a run and seed, and the table `distillation`.
 
-    An interrupted distillation with checkpoints goes on from the last one. Raises `DivergenceError` when the loss is no longer
-    finite.
+    An interrupted distillation with checkpoints goes on from the last one. Native code computes losses and gradients on a CPU
+    unless `backend` says otherwise. Raises `DivergenceError` when the loss is no longer finite.
     """
     model.requires_grad_(False)
-    problem = Distillation(run, seed, model, settings, make_groups(model, settings.starts))
+    native = frozen_model(model, run.task.context_length, backend, f"{run.name}: its linear layers")
+    problem = Distillation(run, seed, model, settings, make_groups(model, settings.starts), native)
     problem.start()
     identity = {
         "spec": run.to_json(),
@@ -109,6 +145,7 @@ def distil(run: Run, seed: int, model: Transformer, settings: Distil, kept: Kept
         "seed": seed,
         "code": code_fingerprint("mesaopt.training.distillation", (*run.modules(), module_name("layer", "linear"))),
         "device": next(model.parameters()).device.type,
+        "backend": "torch" if native is None else "native",
     }
     checkpoints = kept.checkpoints("distillation", identity, model.parameters())
     parameters = [parameter for group in problem.groups for parameter in group.block.parameters()]
@@ -119,19 +156,22 @@ def distil(run: Run, seed: int, model: Transformer, settings: Distil, kept: Kept
 
 @dataclass(frozen=True)
 class Distillation:
-    """The losses of all linear layers, and where they start."""
+    """The losses of all linear layers, by `native` code or by PyTorch, and where they start."""
 
     run: Run
     seed: int
     model: Transformer
     settings: Distil
     groups: list[Group]
+    native: FrozenModel | None = None
 
     def loss(self, step: int) -> Float[Tensor, ""]:
         """Half the squared error of attention outputs, summed over channels, starts and layers, mean over positions and
         sequences; adds to the gradients.
         """
         batch = self.settings.batch
+        if self.native is not None:
+            return self._native_loss(self.native, step)
         total = torch.zeros((), device=next(self.model.parameters()).device)
         for tokens in self._tokens("distil", step, batch):
             seen = self._record(tokens)
@@ -142,6 +182,19 @@ class Distillation:
                 loss.backward()
                 total += loss.detach()
         return total
+
+    @torch.no_grad()
+    def _native_loss(self, native: FrozenModel, step: int) -> Float[Tensor, ""]:
+        """Every linear layer is a model of its own, whose target is the stream that the softmax layer leaves."""
+        entered, left = native.streams(self._drawn("distil", step, self.settings.batch)[0])
+        backend = NativeBackend()
+        losses = [backend.loss_and_gradients(alone, entered[number, None], left[number, None]) for alone, number in self._alone]
+        return torch.cat(losses).sum()
+
+    @functools.cached_property
+    def _alone(self) -> list[tuple[Transformer, int]]:
+        """Every linear layer as a model, and the number of its layer; made when the optimiser has laid out all parameters."""
+        return [one for group in self.groups for one in group.alone()]
 
     @torch.no_grad()
     def start(self) -> None:
@@ -188,12 +241,16 @@ class Distillation:
 
     def _tokens(self, stream: str, step: int, batch: int) -> Iterator[Float[Tensor, "one part time token"]]:
         """What the model reads of a batch, part by part."""
+        tokens = self._drawn(stream, step, batch)
+        members = max(len(list(group.members())) for group in self.groups)
+        size = max(1, _PAIRS // (tokens.shape[2] ** 2 * members)) if tokens.device.type == "cpu" else batch
+        yield from tokens.split(size, dim=1)
+
+    def _drawn(self, stream: str, step: int, batch: int) -> Float[Tensor, "one batch time token"]:
+        """What the model reads of a whole batch."""
         device = next(self.model.parameters()).device.type
         observations = training_batch(self.run.task, [self.seed], batch, stream, step, device)
-        tokens = tokenise(inputs_targets(observations)[0], self.run.model.tokens)
-        members = max(len(list(group.members())) for group in self.groups)
-        size = max(1, _PAIRS // (tokens.shape[2] ** 2 * members)) if device == "cpu" else batch
-        yield from tokens.split(size, dim=1)
+        return tokenise(inputs_targets(observations)[0], self.run.model.tokens)
 
     def linear_layers(self) -> LinearLayers:
         """All weights, as they are now."""

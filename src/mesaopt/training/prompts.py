@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
+from mesaopt.backends.native.frozen import FrozenModel, frozen_model
 from mesaopt.data.prompts import Form, Prompt, one_task
 from mesaopt.data.random import generator, normal
 from mesaopt.data.sequences import training_batch
@@ -49,19 +50,21 @@ def label_errors(
 
 
 def tune(
-    run: Run, seed: int, model: Transformer, task: Task, settings: Prompts, kept: Kept = ALONE
+    run: Run, seed: int, model: Transformer, task: Task, settings: Prompts, kept: Kept = ALONE, backend: str = "auto"
 ) -> tuple[Tokens, pd.DataFrame]:
     """The tuned tokens of the trained `model` of a run and seed, and the table `tuning`. No weight of the model changes.
 
-    `task` makes the pairs. An interrupted tuning with checkpoints goes on from the last one. Raises `DivergenceError` when the
-    loss is no longer finite.
+    `task` makes the pairs. An interrupted tuning with checkpoints goes on from the last one. Native code computes errors and
+    gradients on a CPU unless `backend` says otherwise. Raises `DivergenceError` when the loss is no longer finite.
     """
     model.requires_grad_(False)
+    embedded = model.model.tokens == "raw"
+    native = frozen_model(model, task.context_length, backend, f"{run.name}: its prompts") if embedded else None
     batches = {"separator": settings.separator_batch, "prefix": settings.prefix_batch}
     tokens: Tokens = {}
     histories = []
     for kind, form in forms(settings.separators, settings.prefix).items():
-        problem = Tuning(model, task, seed, kind, form, batches[kind], dict(tokens))
+        problem = Tuning(model, task, seed, kind, form, batches[kind], dict(tokens), native)
         parameter = Parameter(problem.start())
         checkpoints = _checkpoints(run, problem, settings, kept)
         loss, descent = functools.partial(problem.loss, tokens=parameter), Settings(settings.steps, settings.lr)
@@ -73,7 +76,7 @@ def tune(
 
 @dataclass(frozen=True)
 class Tuning:
-    """The loss of the tokens of one kind, those of the other kind being given (`frozen`)."""
+    """The loss of the tokens of one kind, those of the other kind being given (`frozen`), by `native` code or by PyTorch."""
 
     model: Transformer
     task: Task
@@ -82,6 +85,7 @@ class Tuning:
     form: Form
     batch: int
     frozen: Tokens
+    native: FrozenModel | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,6 +100,8 @@ class Tuning:
         """Error of labels, mean over sequences and pairs; adds to the gradient of `tokens`."""
         prompt = Prompt(one_task(self.form, self.task.context_length))
         pairs = training_batch(self.task, [self.seed], self.batch, f"prompt_{self.kind}", step, self.device.type)
+        if self.native is not None:
+            return self._native_loss(self.native, prompt, pairs, tokens)
         total = torch.zeros((), device=self.device)
         for part in self._parts(pairs):
             errors = label_errors(self.model, prompt, part, {**self.frozen, self.kind: tokens})
@@ -103,6 +109,18 @@ class Tuning:
             loss.backward()
             total += loss.detach()
         return total
+
+    def _native_loss(
+        self, native: FrozenModel, prompt: Prompt, pairs: Float[Tensor, "one batch elements n"], tokens: Parameter
+    ) -> Tensor:
+        """A tuned token enters every sequence alike, so that one sequence passes on the gradient of all."""
+        with torch.no_grad():
+            inputs = prompt.inputs(pairs, {**self.frozen, self.kind: tokens})
+        error, d_stream = native.stream_gradient(inputs, prompt.labels(pairs), prompt.scored)
+        count = self.batch * len(prompt.scored)
+        one = prompt.inputs(pairs[:, :1], {**self.frozen, self.kind: tokens})
+        one.backward((d_stream @ self.model.embedding[0] / count)[None])
+        return torch.tensor(error / count)
 
     def _parts(self, pairs: Float[Tensor, "one batch elements n"]) -> Iterator[Tensor]:
         least = _LEAST_WITH_RECURSION if set(self.model.model.layers) - {"softmax", "linear"} else 1
@@ -119,5 +137,6 @@ def _checkpoints(run: Run, problem: Tuning, settings: Prompts, kept: Kept) -> Ch
         "seed": problem.seed,
         "code": code_fingerprint("mesaopt.training.prompts", (*run.modules(), *problem.task.modules())),
         "device": problem.device.type,
+        "backend": "torch" if problem.native is None else "native",
     }
     return kept.checkpoints(problem.kind, identity, [*problem.model.parameters(), *problem.frozen.values()])
