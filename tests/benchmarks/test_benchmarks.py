@@ -16,6 +16,7 @@ import torch
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import fitting_speed  # noqa: E402
 import gpu_busy  # noqa: E402
 import gpu_check  # noqa: E402
 import growth  # noqa: E402
@@ -290,3 +291,14 @@ def test_how_busy_a_gpu_is(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert done.stdout.endswith("the GPU was busy for 25% of them, 50% between its first and its last work\n"), done.stdout
     assert gpu_busy.shares([0.0, 0.0]) == (0, 0)
+
+
+def test_fitting_is_measured_in_both_ways(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fitting_speed, "FITTED", fitting_speed.FITTED[:1])
+    monkeypatch.setattr(fitting_speed, "SECONDS", 0.01)
+    monkeypatch.setattr(sys, "argv", ["fitting_speed.py", "--rounds", "1"])
+    fitting_speed.main()
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[:2] == ["distil", "unclipped-n4-noise0p01/softmax-d7"]
+    torch_ms, native_ms, times = map(float, row[2:5])
+    assert times == pytest.approx(torch_ms / native_ms, rel=0.2) and native_ms > 0
