@@ -262,13 +262,13 @@ def test_the_untrained_model_of_the_paper_holds_nothing_but_its_input(tmp_path):
 
 
 def test_contracting_systems_are_preconditioned_with_their_own_regulariser():
-    """1/lambda is 1.333 where scalars are used, 0.001 where they are learned, at every scale."""
+    """1/lambda is the theory entry's: 1.333 at every scale."""
     for scale in ("paper", "laptop", "smoke"):
         files = {name: read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales", "config")}
         theory = resolve(files["experiments"], files["scales"], files["config"], scale).algorithm("contracting/proposition2")
-        assert (theory.task.name, theory.inverse_lam, theory.used_inverse_lam) == ("contracting", 0.001, 1.333)
+        assert (theory.task.name, theory.inverse_lam) == ("contracting", 1.333)
     data = observations(5)
-    own = both(Preconditioned((1.0,), (0.0,), theory.used_inverse_lam))
+    own = both(Preconditioned((1.0,), (0.0,), theory.inverse_lam))
     exact = make_targets(Task("contracting"), data, own)["preconditioned_input_exact"]
     S = data[2, :6].mT
     expected = torch.linalg.solve(S @ S.mT + 1.333 * torch.eye(N).double(), data[2, 6])
