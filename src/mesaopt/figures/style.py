@@ -122,7 +122,11 @@ def settings(style: Style) -> dict[Any, Any]:
         "ytick.labelsize": size - 0.5,
         "legend.fontsize": size - 0.8,
         "legend.title_fontsize": size - 0.8,
-        "legend.frameon": False,
+        # white and without an edge, so that a line behind names leaves them legible
+        "legend.frameon": True,
+        "legend.facecolor": "white",
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.8,
         "lines.linewidth": style.line_width,
         "axes.linewidth": 0.6,
         "axes.spines.top": False,
