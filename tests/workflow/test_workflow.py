@@ -184,6 +184,20 @@ def test_the_control_figures_are_planned_with_what_their_own_task_learned(tmp_pa
         assert sorted(found) == [("fixed_inverse_lam", used), *([("inverse_lam", used)] if task == "contracting" else [])]
 
 
+def test_a_backend_is_said_to_what_is_fitted_where_it_is_not_the_default(tmp_path: Path) -> None:
+    folder = copy_workflow(tmp_path / "clone")
+    runs = "results/smoke/runs"
+    files = (
+        f"{runs}/linear-long/hybrid/seed-1/prompt_tokens.parquet",
+        f"{runs}/unclipped-n4-noise0p01/softmax-d7/seed-1/linear_layers.safetensors",
+    )
+    for said, expected in (("auto", []), ("torch", ["torch"])):
+        printed = snakemake(folder, "-np", *files, *SMOKE, f"backend={said}")
+        for command in ("tune-prompts", "distil"):
+            (line,) = re.findall(rf"python -P -m mesaopt {command} .*", printed)
+            assert re.findall(r"--backend (\w+)", line) == expected
+
+
 SWEEP = "sweep={run: linear/lsa-d1, over: {lr: [1e-3, 2e-3], state_noise: [0.01, 0.1]}, panel: %s}"
 
 

@@ -123,7 +123,7 @@ KEYS = {
     ),
     "backend": _choice(
         "auto",
-        "what computes a training step, and whether compiled code draws the batches of a GPU",
+        "what computes a step of training, tuning or distilling, and whether compiled code draws the batches of a GPU",
         auto="the compiled kernels for CPUs and for GPUs where they can be had",
         torch="",
         native="CPU only, compiled code or an error",
