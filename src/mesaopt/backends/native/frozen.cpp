@@ -1,5 +1,10 @@
 // What a frozen model gives besides the loss of its training: the residual stream as every layer leaves it, and what a loss on
 // some positions alone says of the stream that enters the first layer. Layouts and sizes as in kernel.cpp.
+#include "products.h"
+
+// Nobody reads the gradients of frozen weights: none of them is computed.
+template <int ROWS, int COLS> static void no_gradient(const V*, int, const V*, int, float*, int) {}
+#define weight_gradient no_gradient
 #include "kernel.cpp"
 
 // The caller's copy (count, T, E) of a group's rows.

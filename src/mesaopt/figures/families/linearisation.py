@@ -14,7 +14,7 @@ NOISE = 0.01
 LAYERS = range(1, 8)
 #: dimensions of the state whose models are trained where a GPU is at hand, of the first seed alone
 LARGE = (40, 60)
-RATES = (1e-3, 2e-3, 4e-3, 6e-3, 9e-3)
+RATES = (1e-3, 2e-3, 4e-3, 6e-3)
 PAIR = "unclipped-n20-noise0p01/softmax-d2-constructed"
 SIZE = "dimensions of the state $n_s$"
 
