@@ -210,6 +210,19 @@ def test_small_print_says_scale_seeds_and_commit(tables):
     assert page(tables, "fig2", small_print=False)[0].get_supxlabel() == ""
 
 
+def test_small_print_says_which_lines_and_points_are_left_out():
+    for name, sizes, words in (
+        ("fig5", (4, 10, 20), "left out at 6, 40, 60"),
+        ("ext/rates", (4, 10, 20, 60), "left out: $n_s$ = 6, $n_s$ = 40"),
+        ("ext/rates", (4, 6, 10, 20, 40), "left out: $n_s$ = 60"),
+        ("fig5", (4, 6, 10, 20, 40, 60), ""),
+    ):
+        wanted = figure(name)
+        runs = {source.run for panel in wanted.panels for source in panel.sources}
+        record = {"runs": dict.fromkeys(run for run in runs if any(f"-n{size}-" in run for size in sizes))}
+        assert re.findall(r"left out[^·]*\b", small_print(wanted, record, Style())) == [words] * bool(words)
+
+
 def test_descent_starts_at_the_input(tables):
     panel = page(tables, "fig1")[1]["Measured"]
     assert [tick.get_text() for tick in panel.get_xticklabels()][:2] == ["input", "1"]

@@ -145,7 +145,7 @@ def small_print(wanted: Figure, record: Mapping[str, Any], options: Style) -> st
             parts.append(f"{what}: seed {seeds[0]}")
     if any(panel.split for panel in drawn):
         parts.append("probes scored " + {"in_sample": "in sample", "held_out": "on held-out sequences"}[options.probe_split])
-    parts += [f"left out at {absent}"] if (absent := _left_out(drawn, record)) else []
+    parts += _left_out(drawn, record)
     if any(panel.form for panel in drawn):
         parts.append(f"preconditioned input {_form(record, options)}")
     parts += [f"made in {mixed}"] if (mixed := mixed_environments(record)) else []
@@ -158,10 +158,14 @@ def _form(record: Mapping[str, Any], options: Style) -> str:
     return "as published" if both and options.probe_form == "published" else "as in the text"
 
 
-def _left_out(drawn: Iterable[Panel], record: Mapping[str, Any]) -> str:
-    """Where runs that the scale does without would have their points."""
+def _left_out(drawn: Iterable[Panel], record: Mapping[str, Any]) -> list[str]:
+    """Lines that the scale does without, and where runs that it does without would have the points of other lines."""
     sources = [source for panel in drawn for source in panel.sources if source.optional and source.at is not None]
-    return ", ".join(f"{x:g}" for x in sorted({of.at for of in sources if of.at and of.run not in record.get("runs", {})}))
+    there = {source.series for source in sources if source.run in record.get("runs", {})}
+    lines = dict.fromkeys(source.series for source in sources if source.series not in there)
+    points = {of.at for of in sources if of.at and of.series in there and of.run not in record.get("runs", {})}
+    said = [f"left out: {', '.join(lines)}"] if lines else []
+    return said + ([f"left out at {', '.join(f'{x:g}' for x in sorted(points))}"] if points else [])
 
 
 def _commit(record: Mapping[str, Any]) -> str:

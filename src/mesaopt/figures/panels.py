@@ -67,6 +67,8 @@ def draw_shades(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Style
     lines = series_lines(panel, rows)
     points = any(source.at is not None for source in panel.sources)
     marks: dict[str, Any] = {"marker": "o", "markersize": 2.2 * options.line_width} if points else {}
+    if points and (panel.axes is None or panel.axes.x_range is None):
+        marks["clip_on"] = False  # the outer markers stand on the frame
     _lines(canvas, panel.axes, rows, lines, options, **marks)
     _finish(canvas, panel.axes, rows)
     canvas.set_ylim(bottom=min(panel.axes.y_bottom if panel.axes else 0.0, rows["y"].min()))

@@ -69,7 +69,7 @@ def rates() -> Figure:
         for size in regression.SIZES
         for rate in RATES
     )
-    axes = Axes("peak learning rate", "validation loss per channel at the end")
+    axes = Axes("peak learning rate", "validation loss per channel at the end", y_bottom=0.02)
     panel = Panel("rates", "shades", "Learning rates", sources, axes, seeds="first")
     return Figure("A search for learning rates", (panel,), (("rates",),), 0.6)
 
