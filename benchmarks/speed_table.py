@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from models import SIZES
 
 HEADER = "| model | implementation | steps/s, all cores: median (range) | times naive | times best JAX | MB per process | data |"
 GPU_HEADER = (
@@ -33,7 +34,7 @@ def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
         data = "-" if rows["data_share"].isna().all() else f"{100 * rows['data_share'].median():.1f} %"
         ratios = f"{(own / naive).median():.1f} | {to_jax}"
         lines.append(f"| {model} | {name} | {_spread(own, 1)} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
-    return "\n".join([*lines, "", _peak(speed, facts), _conditions(facts)])
+    return "\n".join([*lines, "", _peak(speed, facts), _conditions(facts, speed["model"])])
 
 
 def _head(header: str) -> list[str]:
@@ -58,10 +59,17 @@ def _peak(speed: pd.DataFrame, facts: dict[str, Any]) -> str:
     return f"{line} The kernel reaches of it, in products alone: {', '.join(shares)}." if shares else line
 
 
-def _conditions(facts: dict[str, Any]) -> str:
+def _conditions(facts: dict[str, Any], models: pd.Series) -> str:
+    words = {"batch": "batch", "time": "T", "n_state": "n_s"}
+    others = [
+        f"{name}: {', '.join(f'{words[what]} {size}' for what, size in sizes.items())}"
+        for name, sizes in SIZES.items()
+        if name in set(models)
+    ]
     where = f"{facts['cores']} cores of {facts['cpu']}, commit {(facts['commit'] or 'unknown')[:10]}, {facts['finished'][:10]}"
     load = f"; load {facts['load_before']:.1f} before it" if "load_before" in facts else ""
-    return f"Batch 256, T 50; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}{load}."
+    sizes = "; ".join(["Batch 256, T 50", *others])
+    return f"{sizes}; {facts['rounds']} rounds of {facts['seconds']:g} s; {where}{load}."
 
 
 def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
@@ -80,7 +88,7 @@ def gpu_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
         lines.append("| " + " | ".join([str(model), str(seeds), *numbers]) + " |")
     peak = f"{facts['device']}, whose peak of fused multiply-adds was measured: {facts['peak'] / 1e12:.1f} TFLOP/s."
     left_out = f" Left out for want of time: {', '.join(facts['left_out'])}." if facts["left_out"] else ""
-    return "\n".join([*lines, "", f"{peak} PyTorch {facts['torch']}. {_conditions(facts)}{left_out}"])
+    return "\n".join([*lines, "", f"{peak} PyTorch {facts['torch']}. {_conditions(facts, frame['model'])}{left_out}"])
 
 
 def _rounded(number: float | None) -> str:

@@ -132,6 +132,11 @@ def test_ratios_of_the_table_are_taken_within_a_round():
     table = speed_table(pd.DataFrame(rows), FACTS | facts)
     assert "| LSA-6 | native, 2 processes | 21.5 (3.0 to 40.0) | 3.5 | 2.8 | 100 | - |" in table
     assert "LSA-6 65 % (50 to 80)" in table
+    assert "\nBatch 256, T 50; 2 rounds" in table
+    long = pd.DataFrame(rows).replace("LSA-6", "Softmax-7-few-shot")
+    assert "\nBatch 256, T 50; Softmax-7-few-shot: batch 128, T 224; 2 rounds" in speed_table(
+        long, FACTS | facts | {"operations": {}}
+    )
 
 
 def test_the_gpu_table_compares_kernel_pytorch_and_jax():
