@@ -1,6 +1,7 @@
 """Sweeps over any setting, in experiments.yaml and of the user's own; settings of analyses."""
 
 import copy
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 
 from mesaopt.errors import InputError
+from mesaopt.figures.sweep_table import sweep_table_stage
 from mesaopt.spec.analysis import Analysis, Evaluate, Probe, Sensitivity, Tokens
 from mesaopt.spec.grid import at, filled, points, spelled
 from mesaopt.spec.plan import Plan, resolve
 from mesaopt.spec.yaml_files import read_yaml
+from mesaopt.store.diverged import FILE, has_diverged
 
 ROOT = Path(__file__).parents[2]
 FILES = {name: read_yaml(ROOT / f"config/{name}.yaml") for name in ("experiments", "scales")}
@@ -102,6 +105,31 @@ def test_a_sweep_of_the_users_own() -> None:
     assert run.task.kind == "linear" and found.tasks[run.task.name] == run.task
     wide = {"run": "linear/lsa-d2", "over": {"n_state": [4, 6]}, "with": {"n_obs": "n_state", "d_model": "4*n_state"}}
     assert plan({"sweep": wide}).run("linear-n-state-6/lsa-d2-sweep").model.d_model == 24
+
+
+def test_points_that_diverged_are_left_out_in_words(tmp_path: Path) -> None:
+    sweep = plan({"sweep": {"run": "linear/lsa-d4", "over": {"lr": [1e-3, 0.1], "depth": [2]}}}).sweep
+    assert sweep is not None and sweep.without([]) == sweep
+    first, second = sweep.points
+    less = sweep.without([second])
+    assert list(less.points) == [first] and less.diverged == ("lr 0.1 and depth 2",)
+    nothing = sweep.without(list(sweep.points))
+    with pytest.raises(InputError, match=r"every point diverged \(lr 0.001 and depth 2; lr 0.1 and depth 2\); nothing is left"):
+        sweep_table_stage(nothing, tmp_path, [1], tmp_path / "sweep.parquet", tmp_path / "sweep.json")
+
+
+def test_a_record_of_divergence_is_that_of_one_training(tmp_path: Path) -> None:
+    own = {"spec": "{}", "code": "a"}
+    assert not has_diverged(tmp_path, own)
+    for content, found in (
+        (json.dumps({"identity": own, "message": "x"}), True),
+        (json.dumps({"identity": own | {"code": "b"}, "message": "x"}), False),
+        ('{"identity": null}', False),
+        ("[]", False),
+        ("{", False),
+    ):
+        (tmp_path / FILE).write_text(content)
+        assert has_diverged(tmp_path, own) is found
 
 
 @pytest.mark.parametrize(

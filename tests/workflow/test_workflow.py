@@ -217,3 +217,19 @@ def test_a_sweep_of_the_users_own_is_trained_and_drawn(built: Path, tmp_path: Pa
     assert more["train"] == 2 and more["evaluate"] == 6 and more["sweep_table"] == 1
     probes = planned(folder, "figures/sweep.png", *SMOKE, "seeds=[1]", SWEEP % "target_probe")
     assert probes["learn"] == 2 and "train" not in probes
+
+
+def test_a_sweep_goes_on_without_a_point_that_diverged(tmp_path: Path) -> None:
+    folder, asked = (
+        copy_workflow(tmp_path / "clone"),
+        [*SMOKE, "seeds=[1]", "sweep={run: linear/lsa-d2, over: {lr: [1e-3, 1e6]}}"],
+    )
+    assert "-sweep seed 1 diverged at step" in snakemake(folder, "figures/sweep.png", *asked, succeed=False)
+    snakemake(folder, "figures/sweep.png", *asked)
+    assert read_table(folder / "results/smoke/tables/sweep.parquet", "figure")["x"].tolist() == [1e-3]
+    facts = json.loads((folder / "results/smoke/records/sweep.json").read_text())
+    assert facts["sweep"]["diverged"] == ["lr 1e+06"] and len(facts["runs"]) == 1
+    assert "train" not in planned(folder, "figures/sweep.png", *asked)
+    # what is asked for by its name is trained, and another training is another point
+    other = planned(folder, "figures/sweep.png", *asked, "runs={linear/lsa-d2: {training: {weight_decay: 0.2}}}")
+    assert other["train"] == 2

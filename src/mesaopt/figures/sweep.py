@@ -54,7 +54,9 @@ def draw_sweep_stage(table: Path, provenance: Path, options: Mapping[str, Any], 
     facts = read_json(provenance)
     sweep, seeds = facts["sweep"], facts["seeds"]
     commit = (facts["commit"] or "unknown")[:8]
-    parts = [f"scale {facts['scale']}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}", f"commit {commit}"]
+    parts = [f"scale {facts['scale']}", f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"]
+    parts += [f"diverged: {'; '.join(sweep['diverged'])}"] if sweep.get("diverged") else []
+    parts.append(f"commit {commit}")
     draw_facets(table, (sweep["over"][0], Y_LABELS[sweep["panel"]]), options, out, note="  ·  ".join(parts))
 
 

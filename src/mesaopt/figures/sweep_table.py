@@ -9,7 +9,7 @@ import pandas as pd
 from mesaopt.errors import InputError
 from mesaopt.figures.parts import run_folder
 from mesaopt.figures.records import read_json
-from mesaopt.spec.sweep import Sweep
+from mesaopt.spec.sweep import Sweep, shown
 from mesaopt.store.provenance import provenance as made_here
 from mesaopt.store.provenance import write_json
 from mesaopt.store.tables import read_table, write_table
@@ -30,8 +30,10 @@ def sweep_table_stage(sweep: Sweep, results: Path, seeds: Sequence[int], out: Pa
     """Write the `figure` table of a sweep at `out`: x is the first swept setting, a series the values of the others.
 
     Where x is no number, words are counted from 1 in their order. The JSON `provenance` says what was swept, and holds the
-    settings of every point. Raises `InputError` in one line for files that are missing or damaged.
+    settings of every point. Raises `InputError` in one line for files that are missing or damaged, and where all points diverged.
     """
+    if not sweep.points:
+        raise InputError(f"sweep: every point diverged ({'; '.join(sweep.diverged)}); nothing is left to draw")
     rows = [
         {"panel": sweep.panel, "series": _series(sweep, point), "seed": seed, "x": _x(sweep, point), "y": value}
         for run, point in sweep.points.items()
@@ -64,9 +66,5 @@ def _x(sweep: Sweep, point: Mapping[str, Any]) -> float:
 
 
 def _series(sweep: Sweep, point: Mapping[str, Any]) -> str:
-    others = [f"{key} {_short(point[key])}" for key in sweep.over[1:]]
+    others = [f"{key} {shown(point[key])}" for key in sweep.over[1:]]
     return ", ".join(others) or sweep.run
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -27,17 +27,31 @@ _FOLLOW = "what must change with a swept setting stands beside it, such as with:
 
 @dataclass(frozen=True)
 class Sweep(Spec):
-    """`points` are the values of every trained run, by its name; `over` are the swept settings, the first one drawn along x."""
+    """`points` are the values of every trained run, by its name; `over` are the swept settings, the first one drawn along x;
+    `diverged` are the points that are left out because their trainings diverged, in words.
+    """
 
     run: str
     over: tuple[str, ...]
     panel: str
     points: Mapping[str, Mapping[str, Any]]
+    diverged: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
         """The kind of table beside a run's weights that the panel shows."""
         return TABLES[self.panel]
+
+    def without(self, diverged: Collection[str]) -> "Sweep":
+        """The same without these runs."""
+        points = {run: point for run, point in self.points.items() if run not in diverged}
+        words = [" and ".join(f"{key} {shown(value)}" for key, value in self.points[run].items()) for run in diverged]
+        return dataclasses.replace(self, points=points, diverged=tuple(words))
+
+
+def shown(value: Any) -> str:
+    """A value in a figure."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def add_sweep(
