@@ -1,6 +1,6 @@
 """The table of a measurement of training speed, on a CPU or a GPU: printed, or written into docs/speed.md.
 
-`python benchmarks/speed_table.py TABLE.parquet [docs/speed.md]`
+`python benchmarks/speed_table.py TABLE.parquet [docs/speed.md [MARK]]`: in the place of the table with that mark.
 """
 
 import json
@@ -33,7 +33,8 @@ def speed_table(frame: pd.DataFrame, facts: dict[str, Any]) -> str:
         name = f"{variant}, {processes} process{'es' if processes > 1 else ''}"
         data = "-" if rows["data_share"].isna().all() else f"{100 * rows['data_share'].median():.1f} %"
         ratios = f"{(own / naive).median():.1f} | {to_jax}"
-        lines.append(f"| {model} | {name} | {_spread(own, 1)} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
+        digits = 1 if own.median() >= 10 else 2
+        lines.append(f"| {model} | {name} | {_spread(own, digits)} | {ratios} | {rows['megabytes'].max():.0f} | {data} |")
     return "\n".join([*lines, "", _peak(speed, facts), _conditions(facts, speed["model"])])
 
 
@@ -109,6 +110,7 @@ def main() -> None:
     table = Path(sys.argv[1])
     facts = json.loads(table.with_suffix(".json").read_text())
     mark, write = ("gpu", gpu_table) if "device" in facts else ("speed", speed_table)
+    mark = sys.argv[3] if len(sys.argv) > 3 else mark
     text = write(pd.read_parquet(table), facts)
     if len(sys.argv) > 2:
         readme = Path(sys.argv[2])

@@ -168,7 +168,7 @@ def test_the_gpu_table_compares_kernel_pytorch_and_jax():
     assert table.endswith("Left out for want of time: LSA-1 (jax scan).")
 
 
-@pytest.mark.parametrize("mark", ["speed", "gpu"])
+@pytest.mark.parametrize("mark", ["speed", "speed-large", "gpu"])
 def test_the_page_on_speed_takes_a_table(mark):
     page = (BENCHMARKS.parent / "docs/speed.md").read_text()
     changed = replace_table(page, "| a | new | table |", mark)
