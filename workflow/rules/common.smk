@@ -15,6 +15,8 @@ from mesaopt.spec.language_plan import language_looks
 from mesaopt.spec.plan import resolve
 from mesaopt.spec.settings import COMPUTED_SCALES, FORMATS
 from mesaopt.spec.stages import analyses, stage
+from mesaopt.store.diverged import FILE as DIVERGED
+from mesaopt.store.diverged import has_diverged
 from mesaopt.store.fingerprint import code_fingerprint
 from mesaopt.store.former import move_records
 from mesaopt.workflow_settings import read_settings
@@ -56,6 +58,14 @@ def stage_code(name, *specs):
     """The code that jobs of a stage depend on: its own, and what the words of their run, task or algorithm (`specs`) stand for."""
     modules = (module for spec in specs for module in spec.modules())
     return fingerprint(stage(name).code, (*stage(name).words, *modules))
+
+
+def diverged(run):
+    """Whether this training, as it would be made now, has diverged with any seed: then a sweep has no such point."""
+    folders = [Path(f"results/{SWEPT}/checkpoints/{run}/seed-{seed}") for seed in plan(SWEPT).seeds]
+    folders = [folder for folder in folders if (folder / DIVERGED).exists()]
+    spec = plan(SWEPT).run(run)
+    return any(has_diverged(folder, {"spec": spec.to_json(), "code": stage_code("train", spec)}) for folder in folders)
 
 
 def place(file):

@@ -1,17 +1,5 @@
 # A sweep of the user's own (`sweep:` in the configuration): its runs are trained and analysed like any other; here is their figure.
 
-from mesaopt.store.diverged import FILE as DIVERGED
-from mesaopt.store.diverged import has_diverged
-
-
-def diverged(run):
-    """Whether this training, as it would be made now, has diverged with any seed: then the sweep has no such point."""
-    folders = [Path(f"results/{SWEPT}/checkpoints/{run}/seed-{seed}") for seed in plan(SWEPT).seeds]
-    folders = [folder for folder in folders if (folder / DIVERGED).exists()]
-    spec = plan(SWEPT).run(run)
-    return any(has_diverged(folder, {"spec": spec.to_json(), "code": stage_code("train", spec)}) for folder in folders)
-
-
 if plan(SWEPT).sweep:
     SWEEP = plan(SWEPT).sweep
     SWEEP = SWEEP.without([run for run in SWEEP.points if diverged(run)])
