@@ -9,7 +9,8 @@ import pandas as pd
 from mesaopt.errors import InputError
 from mesaopt.figures.parts import run_folder
 from mesaopt.figures.records import read_json
-from mesaopt.spec.sweep import Sweep, shown
+from mesaopt.spec.grid import shown
+from mesaopt.spec.sweep import Sweep
 from mesaopt.store.provenance import provenance as made_here
 from mesaopt.store.provenance import write_json
 from mesaopt.store.tables import read_table, write_table

@@ -30,11 +30,16 @@ def points(name: str, sweep: Mapping[str, Any]) -> Iterator[Point]:
     yield from (dict(zip(sweep, chosen, strict=True)) for chosen in itertools.product(*sweep.values()))
 
 
+def shown(value: Any) -> str:
+    """A value in words."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def spelled(value: Any) -> str:
     """A value as part of a name: 0.05 is 0p05, 2e-4 is 0p0002, a list of words is joined by -."""
     if isinstance(value, list | tuple):
         return "-".join(map(spelled, value))
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = shown(value)
     return re.sub(r"[^a-z0-9-]+", "", text.lower().replace(".", "p").replace("+", ""))
 
 

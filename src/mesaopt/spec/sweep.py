@@ -12,7 +12,7 @@ from typing import Any
 
 from mesaopt.errors import InputError, unknown
 from mesaopt.spec.entries import EXPERIMENTS
-from mesaopt.spec.grid import PARTS, Point, at, points, spelled
+from mesaopt.spec.grid import PARTS, Point, at, points, shown, spelled
 from mesaopt.spec.json import Spec
 from mesaopt.spec.run import Task
 
@@ -47,11 +47,6 @@ class Sweep(Spec):
         points = {run: point for run, point in self.points.items() if run not in diverged}
         words = [" and ".join(f"{key} {shown(value)}" for key, value in self.points[run].items()) for run in diverged]
         return dataclasses.replace(self, points=points, diverged=tuple(words))
-
-
-def shown(value: Any) -> str:
-    """A value in a figure."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def add_sweep(
