@@ -5,6 +5,7 @@ on a GPU is marked `gpu`.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random, SystemRandom
@@ -54,11 +55,40 @@ def random(request: pytest.FixtureRequest) -> Random:
 @pytest.fixture(scope="session")
 def smoke_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which figures 1 and 13 are up to date at the smoke scale; tests that change it work on a copy."""
+    from shared import made_once
     from workflow_folder import copy_workflow, snakemake
 
-    folder = copy_workflow(tmp_path_factory.mktemp("smoke") / "clone")
-    snakemake(folder, "figures/fig1.pdf", "figures/fig13.pdf", "--config", "scale=smoke")
-    return folder
+    def make(folder: Path) -> None:
+        snakemake(copy_workflow(folder), "figures/fig1.pdf", "figures/fig13.pdf", "--config", "scale=smoke")
+
+    # plans of two processes in one folder would come into each other's way; copy2 keeps the time stamps, which Snakemake compares
+    made = made_once(tmp_path_factory, "smoke", make)
+    return shutil.copytree(made, tmp_path_factory.mktemp("smoke") / "clone", symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def results_of_figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic results of a scale with all that figures read; to be left as it is."""
+    from figure_inputs import write_results
+    from shared import made_once
+
+    return made_once(tmp_path_factory, "results", write_results) / "synthetic"
+
+
+@pytest.fixture(scope="session")
+def collected_figures(results_of_figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with table and provenance of every figure, of those results; to be left as it is."""
+    from figure_inputs import SEEDS
+    from shared import made_once
+
+    from mesaopt.figures.collect import collect
+    from mesaopt.figures.registry import FIGURES
+
+    def make(folder: Path) -> None:
+        for name in FIGURES:
+            collect(name, results_of_figures, SEEDS, folder / f"{name}.parquet", folder / f"{name}.json")
+
+    return made_once(tmp_path_factory, "figures", make)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from agreement_tables import ROOT, SEEDS, cell_rows, curve_rows, one_layer, selection, shipped, weights_of_one_layer, write_figure
-from figure_inputs import write_results
 from matplotlib.transforms import Bbox
 
 from mesaopt.agreement import captions, draw, page
@@ -20,7 +19,6 @@ from mesaopt.agreement.selections import NotMeasured, Tables, select
 from mesaopt.agreement.spread import spread_stage
 from mesaopt.agreement.statistics import STATISTICS
 from mesaopt.errors import InputError
-from mesaopt.figures.collect import collect
 from mesaopt.figures.options import Style
 from mesaopt.store.tables import write_table
 
@@ -170,12 +168,9 @@ def test_selections(tmp_path: Path) -> None:
         select(table, selection("mse_1", "GD-1", x=(60.0, 70.0)))
 
 
-def test_every_claim_finds_its_curves_in_tables_as_they_are_collected(tmp_path: Path) -> None:
+def test_every_claim_finds_its_curves_in_tables_as_they_are_collected(collected_figures: Path, tmp_path: Path) -> None:
     """Synthetic results are shorter than real ones: positions may be missing, but no panel and no series."""
-    results, seeds = write_results(tmp_path), (1, 11)
-    for name in shipped().figures("paper"):
-        collect(name, results, seeds, tmp_path / f"tables/{name}.parquet", tmp_path / f"tables/{name}.json")
-    judged = judge(shipped(), Tables(tmp_path / "tables"), "paper")
+    judged = judge(shipped(), Tables(collected_figures), "paper")
     missing = judged[judged["verdict"] == NOT_RUN]
     assert missing["reason"].str.contains("has no values at x = ").all(), missing["reason"].tolist()
     assert len(judged) - len(missing) >= 25

@@ -14,6 +14,8 @@ from mesaopt.spec.yaml_files import read_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
 KERNELS = ("step", "pack", "reduce", "optimise", "draw", "sizes")
+CAPABILITIES = ((8, 0), (9, 0))
+QUICKLY = "--Ofast-compile=max"
 SMALL = Shape(6, 4, 8, 2, 0, 0, 0, False, 0b001)
 
 
@@ -44,19 +46,26 @@ def test_the_paper_has_shapes_of_all_kinds():
     assert {(shape.raw, shape.d_mlp > 0) for shape in shapes} == {(False, False), (True, False), (True, True)}
 
 
-# in CI every shape for one of the two capabilities, in turns, which takes a minute and a half; all for both take three
-LONG = pytest.mark.long
-
-
-@pytest.mark.parametrize(
-    ("capability", "first"),
-    [((8, 0), 0), ((9, 0), 1), pytest.param((8, 0), 1, marks=LONG), pytest.param((9, 0), 0, marks=LONG)],
-)
-def test_every_shape_of_the_paper_is_compiled(capability: tuple[int, int], first: int):
-    for shape in shapes_of_the_paper()[first::2]:
+def compiled(shapes: list[Shape], capability: tuple[int, int]) -> None:
+    for shape in shapes:
         code = binary(shape, capability)
         missing = [name for name in KERNELS if f"mesaopt_{name}\0".encode() not in code]
         assert not missing, (shape, missing)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_every_shape_of_the_paper_compiles(capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """With few optimisations, which takes a fifth of the time; they are no part of the name of what is kept."""
+    fully = nvrtc.compile_cuda
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "compile_cuda", lambda source, headers, options: fully(source, headers, (*options, QUICKLY)))
+    compiled(shapes_of_the_paper(), capability)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_every_shape_of_the_paper_is_compiled_as_it_is_used(capability: tuple[int, int]):
+    compiled(shapes_of_the_paper(), capability)
 
 
 def test_what_was_compiled_is_kept_and_a_damaged_one_built_anew(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from figure_inputs import SEEDS, write_results
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Page
 from typed_arrays import read
@@ -17,7 +16,6 @@ from mesaopt.agreement.published import PublishedCurve
 from mesaopt.browse.figures import figure_of, heading
 from mesaopt.errors import InputError
 from mesaopt.figures import style
-from mesaopt.figures.collect import collect
 from mesaopt.figures.draw import DRAWERS
 from mesaopt.figures.options import Style
 from mesaopt.figures.registry import FIGURES, figure
@@ -60,11 +58,10 @@ def test_every_value_of_the_table_is_on_the_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_that_can_be_collected_can_be_shown(name: str, tmp_path: Path) -> None:
+def test_every_figure_that_can_be_collected_can_be_shown(name: str, collected_figures: Path) -> None:
     """All of its panels with values, in words that JSON knows."""
-    out, record = tmp_path / "table.parquet", tmp_path / "record.json"
-    collect(name, write_results(tmp_path, only=name), SEEDS, out, record)
-    found = figure_of(name, read_table(out, "figure"), json.loads(record.read_text()))
+    record = json.loads((collected_figures / f"{name}.json").read_text())
+    found = figure_of(name, read_table(collected_figures / f"{name}.parquet", "figure"), record)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {panel["name"] for panel in found["panels"]} == {panel.name for panel in figure(name).panels if panel.sources}
     assert {panel["kind"] for panel in found["panels"] if panel["of"] == ""} <= {*DRAWERS}

@@ -18,9 +18,9 @@ from mesaopt.spec.look import Look
 from mesaopt.store.tables import read_table, write_table
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return write_results(tmp_path_factory.mktemp("results"))
+@pytest.fixture
+def results(results_of_figures):
+    return results_of_figures
 
 
 @pytest.mark.parametrize("name", FIGURES)

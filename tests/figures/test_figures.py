@@ -11,30 +11,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_inputs import SEEDS, write_results
 from matplotlib.colors import to_rgb, to_rgba
 
 from mesaopt.errors import InputError
 from mesaopt.figures import style
-from mesaopt.figures.collect import collect
 from mesaopt.figures.draw import compose, draw, small_print
 from mesaopt.figures.options import Style
 from mesaopt.figures.records import read_json
-from mesaopt.figures.registry import FIGURES, figure
+from mesaopt.figures.registry import figure
 from mesaopt.spec.look import Look, looks_from
 from mesaopt.store.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """A folder with table and provenance of every figure."""
-    folder = tmp_path_factory.mktemp("figures")
-    results = write_results(folder)
-    for name in FIGURES:
-        collect(name, results, SEEDS, folder / f"{name}.parquet", folder / f"{name}.json")
-    return folder
+@pytest.fixture
+def tables(collected_figures):
+    return collected_figures
 
 
 def page(tables, name, rows=None, **options):

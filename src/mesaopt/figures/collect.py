@@ -1,7 +1,8 @@
 """The table of a figure: every drawn value and its controls, gathered from the files of single seeds, and where it comes from."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ def gather(name: str, results: Path, seeds: Sequence[int], looks: Looks | None =
     """All values of figure `name` as a `figure` table: panels and series in the order of the registry, then seeds, then x."""
     if not seeds:
         raise InputError(f"{name}: no seeds to collect")
+    read = cache(read_table)  # several panels may show one file
     parts = [
-        _values(panel, source, results, seed)
+        _values(panel, source, results, seed, read)
         for panel in figure(name, looks).panels
         for source in panel.sources
         for seed in chosen(source.seeds or panel.seeds, seeds)
@@ -44,9 +46,9 @@ def gather(name: str, results: Path, seeds: Sequence[int], looks: Looks | None =
     return pd.concat(parts, ignore_index=True)
 
 
-def _values(panel: Panel, source: Source, results: Path, seed: int) -> pd.DataFrame:
+def _values(panel: Panel, source: Source, results: Path, seed: int, read: Callable[[Path, str], pd.DataFrame]) -> pd.DataFrame:
     path = results / source.path.format(seed=seed)
-    frame = _rows(read_table(path, source.table), source, path)
+    frame = _rows(read(path, source.table), source, path)
     if panel.slots is not None:
         frame = _shown(frame, panel.slots, path)
     values = pd.DataFrame(
