@@ -30,7 +30,7 @@ figures: $(VENV)/runtime
 slurm: $(VENV)/slurm
 
 test: $(VENV)/development $(if $(SYSTEM),$(VENV)/slurm)
-	pytest -m "not long" -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS)
+	pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 test-long: $(VENV)/development $(if $(SYSTEM),$(VENV)/slurm)
 	pytest -m long $(PYTEST_OPTIONS)

@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from system import skip_unasked
     from tiny_runs import NEEDS_GPU
 
+    # files that start Snakemake take longest and stand first, so that at the end no process waits for another's
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
     skip_unasked(items)
     for item in items:
         if NEEDS_GPU.mark in item.iter_markers("skipif"):
