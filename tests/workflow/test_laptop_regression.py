@@ -53,6 +53,6 @@ def test_the_first_layer_does_not_give_way_to_a_linear_one(results: Path, size: 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_late_layers_give_way_to_linear_ones(results: Path, seed: int) -> None:
-    """At 10 dimensions. At 4 and 6 single layers of single seeds lose up to 1.4 at this scale."""
-    assert losses(results, 10, seed).loc[4:7].max() < 1.3
+@pytest.mark.parametrize("size", [4, 6, 10])
+def test_late_layers_give_way_to_linear_ones(results: Path, size: int, seed: int) -> None:
+    assert losses(results, size, seed).loc[4:7].max() < 1.3
