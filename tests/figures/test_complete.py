@@ -38,6 +38,20 @@ def test_sensitivities_are_shades_and_what_came_before_is_grey(tmp_path):
     assert rest[0] == rest[1] == rest[2] and lines["$t'$ < 45"].get_linestyle() == "--"
 
 
+def test_a_legend_of_many_shades_covers_no_curve(tmp_path):
+    """Curves that fill their panel leave no free place for it."""
+    results = write_results(tmp_path, only="fig16")
+    rows = gather("fig16", results, SEEDS)
+    rows["y"] = rows["x"] / rows["x"].max() * (1 + rows["series"].astype("category").cat.codes)
+    with style.applied(Style()):
+        page = compose(figure("fig16"), rows, {"seeds": list(SEEDS), "scale": "synthetic"}, Style())
+    page.draw_without_rendering()
+    for canvas in page.axes:
+        covered = canvas.get_legend().get_window_extent()
+        paths = [line.get_path().transformed(line.get_transform()) for line in canvas.get_lines()]
+        assert len(paths) == 7 and not any(path.intersects_bbox(covered, filled=False) for path in paths)
+
+
 def test_attention_maps_are_whole_squares_though_the_table_holds_the_past_alone(tmp_path):
     axes, rows = drawn(tmp_path, "fig14")
     image = axes["attention_1"].get_images()[0].get_array()

@@ -79,12 +79,19 @@ def compose(wanted: Figure, rows: pd.DataFrame, record: Mapping[str, Any], optio
         height_ratios=list(wanted.height_ratios) or None,
     )
     shared = shared_ranges(wanted, rows) if wanted.one_scale else {}
-    for panel in wanted.drawn(options.probe_split, options.probe_form):
+    drawn = wanted.drawn(options.probe_split, options.probe_form)
+    for panel in drawn:
         panel = dataclasses.replace(panel, largest=shared.get(panel.name))
         _draw_panel(places[panel.place], panel, rows[rows["panel"] == panel.name], options)
     if options.small_print:
         text = textwrap.fill(small_print(wanted, record, options), _line_length(options))
         page.supxlabel(text, fontsize=options.font_size - 2, x=0.99, ha="right", color="0.35")
+    # many shades have a large legend; where the best place for it lies, and how much it hides there, only a layout shows
+    crowded = [places[panel.place] for panel in drawn if panel.kind == "shades" and places[panel.place].get_legend()]
+    if crowded:
+        page.draw_without_rendering()
+    for canvas in crowded:
+        panels.make_room(canvas)
     return page
 
 

@@ -141,6 +141,20 @@ def draw_descent(canvas: Canvas, panel: Panel, rows: pd.DataFrame, options: Styl
     _legend(canvas, options, handlelength=1.5, loc="upper right")
 
 
+def make_room(canvas: Canvas) -> None:
+    """Where the legend of a page that is laid out covers a curve, the y axis ends so high that it stands above all of them."""
+    legend = canvas.get_legend()
+    assert legend is not None
+    covered = legend.get_window_extent()
+    paths = [line.get_path().transformed(line.get_transform()) for line in canvas.get_lines()]
+    if not any(path.intersects_bbox(covered, filled=False) for path in paths):
+        return
+    bottom, free = canvas.get_ylim()[0], 0.96 - covered.height / canvas.get_window_extent().height
+    if free > 0.3:  # else the curves would be a strip at the bottom
+        canvas.set_ylim(top=bottom + (canvas.dataLim.ymax - bottom) / free)
+        legend.set_loc("upper left")
+
+
 def _legend(
     canvas: Canvas, options: Style, handlelength: float, ncols: int = 1, loc: Literal["best", "upper right"] = "best"
 ) -> None:
