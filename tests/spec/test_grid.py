@@ -212,9 +212,10 @@ def test_analyses_have_settings_that_scales_and_users_override() -> None:
         {"analyses": {"probe": {"linear/lsa-d6": {"in_context": 5}}, "evaluate": {"*": {"test_batches": 2}}}}, analyses=analyses
     )
     assert found.analysis("probe", "linear/lsa-d6") == Probe(in_sample=200, in_context=5)
-    assert found.analysis("probe", "contracting/lsa-d1") == Probe(in_sample=200, preconditioner="linear/proposition2")
+    of_scale = FILES["scales"]["smoke"]["analyses"]["probe"]["*"]
+    assert found.analysis("probe", "contracting/lsa-d1") == Probe(in_sample=200, preconditioner="linear/proposition2", **of_scale)
     assert found.analysis("evaluate", "linear/lsa-d1") == Evaluate(test_batches=2)
-    assert plan().analysis("probe", "linear/lsa-d6") == Probe() and Probe().to_json() == "{}"
+    assert plan(scale="paper").analysis("probe", "linear/lsa-d6") == Probe() and Probe().to_json() == "{}"
     with pytest.raises(InputError, match="config: analyses: unknown analysis 'prob': did you mean 'probe'"):
         plan({"analyses": {"prob": {}}})
 
