@@ -1,6 +1,7 @@
 """What a scale changes beside runs: tasks, and the runs that its figures do without."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def plan(scale: str, **changes: Any) -> Plan:
     scales = copy.deepcopy(FILES["scales"])
     scales[scale].update(changes)
     return resolve(FILES["experiments"], scales, {}, scale)
+
+
+@pytest.mark.parametrize("size", [4, 6])
+def test_small_softmax_models_are_trained_at_laptop_as_at_paper(size: int) -> None:
+    """The laptop scale has rates and lengths of its own for other softmax models, so it says those of `paper` again."""
+    laptop, paper = (plan(scale).run(f"unclipped-n{size}-noise0p01/softmax-d7").training for scale in ("laptop", "paper"))
+    assert laptop == dataclasses.replace(paper, test_batches=laptop.test_batches, test_every=laptop.test_every)
 
 
 def test_a_scale_changes_tasks_and_what_belongs_to_them() -> None:
